@@ -1,0 +1,3 @@
+//! The fleet-bridge command.
+
+fn main() {}

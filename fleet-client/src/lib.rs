@@ -1,0 +1,1 @@
+//! Client of the ODIN Fleet API, generated from openapi/odin-fleet.json.

@@ -1,0 +1,3 @@
+//! The mock-fleet command.
+
+fn main() {}

@@ -1,0 +1,3 @@
+//! The mock-game-server command.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! The programs together: tests, the bridge adapter and the benchmarks.

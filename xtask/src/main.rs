@@ -1,0 +1,3 @@
+//! Project tasks: `cargo xtask test | ci | openapi | bench | soak | fuzz`.
+
+fn main() {}

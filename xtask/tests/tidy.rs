@@ -1,0 +1,1 @@
+//! House rules the compiler cannot check. Runs with `cargo test`.
