@@ -1,0 +1,23 @@
+//! What keeps a game server from running.
+
+use std::net::SocketAddr;
+
+/// Why the server did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum ServerError {
+    /// An address is taken or not ours.
+    #[error("cannot listen on {address}")]
+    Bind {
+        /// The address that was asked for.
+        address: SocketAddr,
+        /// What the system says.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The Fleet's address is not usable.
+    #[error("the Fleet client cannot be made")]
+    Client(#[from] fleet_client::BuildError),
+    /// The Fleet did not take the first announcement: nobody would ever find this server.
+    #[error("the server cannot mark itself idle")]
+    Announce(#[source] fleet_client::Error),
+}
