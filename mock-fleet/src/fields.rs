@@ -162,7 +162,7 @@ impl<'a> Fields<'a> {
     pub(crate) fn optional_object<T>(
         &mut self,
         name: &str,
-        read: impl FnOnce(&mut Fields<'a>) -> T,
+        read: impl FnOnce(&mut Self) -> T,
     ) -> Option<T> {
         match self.value(name)? {
             Value::Object(values) => Some(self.nested(name, values, read)),
@@ -174,11 +174,7 @@ impl<'a> Fields<'a> {
     }
 
     /// A list of objects that may be missing; without one, it is empty.
-    pub(crate) fn list<T>(
-        &mut self,
-        name: &str,
-        mut read: impl FnMut(&mut Fields<'a>) -> T,
-    ) -> Vec<T> {
+    pub(crate) fn list<T>(&mut self, name: &str, mut read: impl FnMut(&mut Self) -> T) -> Vec<T> {
         let items = match self.value(name) {
             None => return Vec::new(),
             Some(Value::Array(items)) if items.len() <= limits::LIST_ENTRIES => items,
@@ -224,7 +220,7 @@ impl<'a> Fields<'a> {
         &mut self,
         name: &str,
         values: &'a Map<String, Value>,
-        read: impl FnOnce(&mut Fields<'a>) -> T,
+        read: impl FnOnce(&mut Self) -> T,
     ) -> T {
         let mut inner = Fields {
             values: Some(values),

@@ -59,10 +59,6 @@ impl Server {
     ///
     /// # Errors
     /// When the world makes no sense or an address cannot be bound.
-    #[expect(
-        clippy::unused_async,
-        reason = "binding is asynchronous in every program of ours"
-    )]
     pub async fn bind(config: Config) -> Result<Self, ServerError> {
         let state =
             State::new(&config.world, config.clock.now(), config.seed).map_err(WorldError::from)?;
@@ -140,6 +136,17 @@ impl Server {
     }
 }
 
+/// The control API knows no tokens: unless told otherwise it stays on this machine.
+fn refuse_exposed(config: &Config) -> Result<(), ServerError> {
+    match config
+        .control_listen
+        .filter(|address| !address.ip().is_loopback())
+    {
+        Some(address) if !config.insecure => Err(ServerError::ControlExposed(address)),
+        _ => Ok(()),
+    }
+}
+
 async fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), ServerError> {
     let refuse = |source| ServerError::Bind { address, source };
     let listener = TcpListener::bind(address).await.map_err(refuse)?;
@@ -172,7 +179,10 @@ pub async fn command(arguments: Arguments) -> ExitCode {
         Err(error) => return refuse(&error),
     };
     if arguments.check_config {
-        return ExitCode::SUCCESS;
+        return match refuse_exposed(&config) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => refuse(&error),
+        };
     }
     let server = match Server::bind(config).await {
         Ok(server) => server,
@@ -223,3 +233,6 @@ async fn signal() {
         () = terminate => {}
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -199,3 +199,181 @@ impl State {
         format!("{:032x}{:032x}", self.random.u128(..), self.random.u128(..))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use chrono::TimeDelta;
+
+    use super::*;
+    use crate::world::World;
+
+    pub(super) const START: DateTime<Utc> = DateTime::<Utc>::UNIX_EPOCH;
+
+    pub(super) fn settled() -> State {
+        State::new(&World::default_world(), START, 7).unwrap()
+    }
+
+    pub(super) fn pass(state: &mut State, milliseconds: i64) {
+        state.changed();
+        state.advance(state.now + TimeDelta::milliseconds(milliseconds));
+    }
+
+    fn status(state: &State, id: Id) -> &'static str {
+        state.services.find(id).unwrap().status()
+    }
+
+    #[test]
+    fn a_cold_world_goes_through_the_whole_start() {
+        let mut world = World::default_world();
+        world.start = crate::world::Start::Cold;
+        let mut state = State::new(&world, START, 7).unwrap();
+        let service = state.services.find(101).unwrap();
+        assert_eq!((service.status(), service.node), ("pending", None));
+        assert!(service.ports.iter().all(|port| port.published.is_none()));
+        pass(&mut state, 1);
+        assert_eq!(status(&state, 101), "starting");
+        assert_eq!(
+            state.services.find(101).unwrap().ports[0].published,
+            Some(20_000)
+        );
+        pass(&mut state, 599);
+        assert_eq!(status(&state, 101), "running");
+    }
+
+    #[test]
+    fn stop_start_and_restart_take_their_time() {
+        let mut state = settled();
+        state.stop_services(|service| service.id == 101, AfterStop::Stay);
+        assert_eq!(status(&state, 101), "stopping");
+        pass(&mut state, 299);
+        assert_eq!(status(&state, 101), "stopping");
+        pass(&mut state, 1);
+        assert_eq!(status(&state, 101), "stopped");
+        state.start_services(|service| service.id == 101);
+        pass(&mut state, 200);
+        assert_eq!(status(&state, 101), "starting");
+        pass(&mut state, 600);
+        assert_eq!(status(&state, 101), "running");
+        let ports = state.services.find(101).unwrap().ports[0].published;
+        state.stop_services(|service| service.id == 101, AfterStop::StartAgain);
+        pass(&mut state, 10_000);
+        assert_eq!(status(&state, 101), "running");
+        assert_eq!(state.services.find(101).unwrap().ports[0].published, ports);
+    }
+
+    #[test]
+    fn conditions_show_in_the_flags() {
+        let mut state = settled();
+        state.set_condition(101, Condition::Overload).unwrap();
+        pass(&mut state, 60_000);
+        let service = state.services.find(101).unwrap();
+        assert!(service.is_pending() && service.node.is_none() && !service.is_healthy());
+        state.set_condition(101, Condition::Healthy).unwrap();
+        pass(&mut state, 60_000);
+        assert!(state.services.find(101).unwrap().is_healthy());
+        state.set_condition(101, Condition::Unhealthy).unwrap();
+        assert_eq!(status(&state, 101), "unhealthy");
+        state.set_condition(101, Condition::NotFound).unwrap();
+        assert!(state.services.find(101).unwrap().is_not_found());
+    }
+
+    #[test]
+    fn no_two_services_share_a_published_port() {
+        let state = settled();
+        let mut ports: Vec<_> = state
+            .services
+            .iter()
+            .flat_map(|service| &service.ports)
+            .filter_map(|port| Some((port.protocol, port.published?)))
+            .collect();
+        let count = ports.len();
+        ports.sort_unstable();
+        ports.dedup();
+        assert_eq!(ports.len(), count);
+        assert!(count >= 15);
+    }
+
+    #[test]
+    fn an_explicit_list_of_ports_is_handed_out_in_order_and_can_run_out() {
+        let mut world = World::default_world();
+        world.published_ports = PublishedPorts::List(vec![9003, 9001]);
+        let state = State::new(&world, START, 7).unwrap();
+        let port = |id| state.services.find(id).unwrap().ports[0].published;
+        assert_eq!(
+            [port(101), port(102), port(103)],
+            [Some(9003), Some(9001), None]
+        );
+    }
+
+    #[test]
+    fn a_full_node_leaves_services_pending_until_there_is_room() {
+        let mut world = World::default_world();
+        world.nodes[0].capacity = 3;
+        let mut state = State::new(&world, START, 7).unwrap();
+        let waiting: Vec<Id> = state
+            .services
+            .iter()
+            .filter(|s| s.is_pending())
+            .map(|s| s.id)
+            .collect();
+        assert!(waiting.contains(&104), "{waiting:?}");
+        state.scale(31, 1).unwrap();
+        pass(&mut state, 60_000);
+        assert!(state.services.iter().filter(|s| s.is_pending()).count() <= 1);
+    }
+
+    #[test]
+    fn time_does_not_go_back() {
+        let mut state = settled();
+        state.advance(START - TimeDelta::days(1));
+        assert_eq!(state.now, START);
+    }
+
+    #[test]
+    fn the_same_seed_gives_the_same_tokens() {
+        let token = |seed| {
+            let mut state = State::new(&World::default_world(), START, seed).unwrap();
+            state
+                .sign_in("developer@example.com", "local-development-password")
+                .unwrap()
+        };
+        assert_eq!(token(1), token(1));
+        assert_ne!(token(1), token(2));
+    }
+
+    #[test]
+    fn a_backup_is_there_after_a_while_and_can_be_restored() {
+        let mut state = settled();
+        let id = state
+            .services
+            .iter()
+            .find(|s| state.is_backupable(s) && s.is_healthy())
+            .unwrap()
+            .id;
+        assert!(state.begin_restore(id).is_err());
+        state.begin_backup(id, "first".to_owned()).unwrap();
+        assert!(state.services.find(id).unwrap().backups.is_empty());
+        pass(&mut state, 400);
+        assert_eq!(
+            backup::latest(state.services.find(id).unwrap())
+                .unwrap()
+                .name,
+            "first"
+        );
+        state.begin_restore(id).unwrap();
+        pass(&mut state, 400);
+        assert_eq!(status(&state, id), "stopping");
+        pass(&mut state, 10_000);
+        assert_eq!(status(&state, id), "running");
+        assert!(
+            state.services.find(id).unwrap().backups[0]
+                .restored_at
+                .is_some()
+        );
+        assert!(
+            state
+                .begin_backup(101, "nothing to back up".to_owned())
+                .is_err()
+        );
+    }
+}

@@ -139,3 +139,35 @@ pub(crate) const OPERATIONS: &[Operation] = &[
     newer("/v1/services/{dockerService}/autoscaling/health", "docker-services.autoscaling.health", Write(autoscaling::health)),
     newer("/v1/services/{dockerService}/autoscaling/shutdown", "docker-services.autoscaling.shutdown", Write(autoscaling::shutdown)),
 ];
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use serde_json::Value;
+
+    use super::*;
+
+    #[test]
+    fn the_table_has_exactly_the_operations_of_the_document() {
+        let document: Value =
+            serde_json::from_str(include_str!("../../../openapi/odin-fleet.json")).unwrap();
+        let mut declared = BTreeSet::new();
+        for (path, methods) in document["paths"].as_object().unwrap() {
+            for (method, operation) in methods.as_object().unwrap() {
+                let id = operation["operationId"].as_str().unwrap();
+                declared.insert((path.clone(), method.to_uppercase(), id.to_owned()));
+            }
+        }
+        let row = |row: &Operation| {
+            (
+                row.path.to_owned(),
+                row.method.to_string(),
+                row.id.to_owned(),
+            )
+        };
+        let table: BTreeSet<_> = OPERATIONS.iter().map(row).collect();
+        assert_eq!(table, declared);
+        assert_eq!(OPERATIONS.len(), 67);
+    }
+}

@@ -107,10 +107,13 @@ async fn handle(
     let decision = shared.faults().decide(operation.id);
     tokio::time::sleep(decision.delay).await;
     let perform = async { perform(shared, operation, ids, request, decision.stale).await };
-    match decision.fault {
+    let response = match decision.fault {
         None => perform.await,
         Some(fault) => inject(fault, perform).await,
-    }
+    };
+    let (operation, status) = (operation.id, response.status().as_u16());
+    tracing::debug!(operation, status, fault = ?decision.fault.map(|fault| fault.kind), "answered");
+    response
 }
 
 async fn perform(

@@ -71,7 +71,7 @@ impl Service {
         let last = self
             .allocation
             .last_health_at
-            .unwrap_or(self.updated_at + seconds(heartbeat.initial_delay_seconds));
+            .unwrap_or_else(|| self.updated_at + seconds(heartbeat.initial_delay_seconds));
         now > last + patience
     }
 }
@@ -136,5 +136,105 @@ impl State {
         service.updated_at = now;
         self.rescale(setting);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::super::tests::{pass, settled};
+    use super::*;
+
+    /// The autoscaled setting of the built-in world and its services.
+    const SETTING: Id = 35;
+
+    fn services(state: &State) -> Vec<Id> {
+        let services = state
+            .services
+            .iter()
+            .filter(|service| service.setting_id == SETTING);
+        services.map(|service| service.id).collect()
+    }
+
+    #[test]
+    fn an_instance_is_allocated_once_and_the_buffer_is_filled_again() {
+        let mut state = settled();
+        let ids = services(&state);
+        assert_eq!(ids.len(), 2);
+        let none = Err(Refusal::Conflict(NONE_ALLOCATABLE));
+        assert_eq!(state.allocate(SETTING, None, true), none);
+        for &id in &ids {
+            state.signal(id, Signal::Ready).unwrap();
+        }
+        assert_eq!(state.allocate(SETTING, None, true), Ok(ids[0]));
+        assert_eq!(state.allocate(SETTING, None, true), Ok(ids[1]));
+        assert_eq!(state.allocate(SETTING, None, true), none);
+        pass(&mut state, 10_000);
+        assert_eq!(services(&state).len(), 4);
+    }
+
+    #[test]
+    fn the_filter_chooses_among_ready_instances() {
+        let mut state = settled();
+        let ids = services(&state);
+        for &id in &ids {
+            state.signal(id, Signal::Ready).unwrap();
+        }
+        state
+            .services
+            .find_mut(ids[1])
+            .unwrap()
+            .metadata
+            .insert("map".to_owned(), json!("moon"));
+        let filter = MetadataFilter::parse("map=\"moon\"").unwrap();
+        assert_eq!(state.allocate(SETTING, Some(&filter), true), Ok(ids[1]));
+        let none = Err(Refusal::Conflict(NONE_ALLOCATABLE));
+        assert_eq!(state.allocate(SETTING, Some(&filter), true), none);
+    }
+
+    #[test]
+    fn shutdown_replaces_the_instance_with_a_fresh_one() {
+        let mut state = settled();
+        let ids = services(&state);
+        state.signal(ids[0], Signal::Shutdown).unwrap();
+        let again = state.signal(ids[0], Signal::Ready);
+        assert_eq!(again, Err(Refusal::Conflict(SHUTTING_DOWN)));
+        pass(&mut state, 10_000);
+        let now = services(&state);
+        assert_eq!(now.len(), 2);
+        assert!(!now.contains(&ids[0]) && now.contains(&ids[1]));
+    }
+
+    #[test]
+    fn without_autoscaling_signals_are_refused() {
+        let mut state = settled();
+        assert_eq!(
+            state.signal(101, Signal::Ready),
+            Err(Refusal::Conflict(NOT_ENABLED))
+        );
+        assert_eq!(
+            state.allocate(31, None, true),
+            Err(Refusal::Conflict(NONE_ALLOCATABLE))
+        );
+    }
+
+    #[test]
+    fn missed_heartbeats_make_an_instance_unallocatable_until_the_next_one() {
+        let mut state = settled();
+        let heartbeat = Heartbeat {
+            initial_delay_seconds: 1,
+            period_seconds: 2,
+            failure_threshold: 2,
+        };
+        let setting = state.settings.find_mut(SETTING).unwrap();
+        setting.autoscaling.as_mut().unwrap().health = Some(heartbeat);
+        let id = services(&state)[0];
+        state.signal(id, Signal::Ready).unwrap();
+        state.signal(id, Signal::Health).unwrap();
+        pass(&mut state, 4_001);
+        assert!(state.allocate(SETTING, None, true).is_err());
+        state.signal(id, Signal::Health).unwrap();
+        assert_eq!(state.allocate(SETTING, None, true), Ok(id));
     }
 }

@@ -13,15 +13,25 @@ use super::catalog::{
 };
 use super::collection::{Collection, Id};
 use super::placement::Node;
-use super::service::Phase;
+use super::service::{AfterStop, Phase, Service};
 use super::setting::Setting;
+use crate::fields::check_metadata;
 use crate::limits;
 use crate::model::BinaryType;
 use crate::refusal::Refusal;
-use crate::world::{self, Condition, Defect, PublishedPorts, Start, World};
+use crate::world::{self, Condition, Defect, Delays, PublishedPorts, Start, World};
 
 /// How long before the start the services of a settled world were created.
 const AGE: TimeDelta = TimeDelta::hours(1);
+/// Delays while the past of a settled world is played through.
+const INSTANT: Delays = Delays {
+    pending_ms: 0,
+    starting_ms: 0,
+    stopping_ms: 0,
+    backup_ms: 0,
+    scale_step_ms: 0,
+    build_ms: 0,
+};
 
 impl State {
     /// The state of `world` at `now`.
@@ -33,7 +43,7 @@ impl State {
         state.add_access(world)?;
         state.changed();
         if world.start == Start::Settled {
-            state.settle(now);
+            state.settle(world, now);
         }
         Ok(state)
     }
@@ -286,9 +296,23 @@ impl State {
                 record.clone()
             })
             .map_err(|refusal| full(&refusal, key))?;
+        let metadata = setting
+            .services
+            .iter()
+            .filter_map(|exception| exception.metadata.as_ref());
+        if metadata
+            .chain([&setting.metadata])
+            .any(|map| check_metadata(map).is_err())
+        {
+            return Err(defect(
+                format!("{key}.metadata"),
+                "is too large or nested too deeply",
+            ));
+        }
         self.initial_metadata.insert(id, setting.metadata.clone());
+        let settled = world.start == Start::Settled;
         for instance in 1..=setting.num_instances {
-            self.add_service(&record, setting, instance, key)?;
+            self.add_service(&record, setting, instance, settled, key)?;
         }
         let stray = setting
             .services
@@ -308,6 +332,7 @@ impl State {
         record: &Setting,
         setting: &world::LocationSetting,
         instance: u32,
+        settled: bool,
         key: &str,
     ) -> Result<(), Defect> {
         let exception = setting
@@ -317,9 +342,11 @@ impl State {
         let condition = exception
             .map(|exception| exception.condition)
             .unwrap_or_default();
+        let pending = Phase::Pending { until: self.now };
         let (phase, condition) = match condition {
+            Condition::Stopped if settled => (pending, Condition::Healthy),
             Condition::Stopped => (Phase::Stopped, Condition::Healthy),
-            other => (Phase::Pending { until: self.now }, other),
+            other => (pending, other),
         };
         let created = self.create_service(record, phase, condition);
         let id = created.map_err(|refusal| full(&refusal, key))?;
@@ -331,12 +358,29 @@ impl State {
     }
 
     /// Lets the services of a fresh state start in the past, so that they run at `now`.
-    fn settle(&mut self, now: DateTime<Utc>) {
+    fn settle(&mut self, world: &World, now: DateTime<Utc>) {
         let first = self.now;
         for (seconds, service) in (0_i64..).zip(self.services.iter_mut()) {
             service.created_at = first + TimeDelta::seconds(seconds);
         }
+        // However slow the world is, its services had time enough.
+        let delays = std::mem::replace(&mut self.delays, INSTANT);
+        self.advance(first + AGE / 2);
+        let settings = world.apps.iter().flat_map(|app| &app.location_settings);
+        let ids: Vec<Id> = self.settings.iter().map(|setting| setting.id).collect();
+        for (id, setting) in ids.into_iter().zip(settings) {
+            let stopped = |service: &Service| {
+                service.setting_id == id
+                    && setting.services.iter().any(|exception| {
+                        exception.condition == Condition::Stopped
+                            && i64::from(exception.instance) == service.instance
+                    })
+            };
+            self.stop_services(stopped, AfterStop::Stay);
+        }
+        self.changed();
         self.advance(now);
+        self.delays = delays;
     }
 }
 

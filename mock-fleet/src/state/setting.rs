@@ -203,3 +203,80 @@ impl State {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{pass, settled};
+    use super::*;
+
+    fn instances(state: &State, setting: Id) -> Vec<i64> {
+        let services = state
+            .services
+            .iter()
+            .filter(|service| service.setting_id == setting);
+        services.map(|service| service.instance).collect()
+    }
+
+    fn status(state: &State, setting: Id) -> &'static str {
+        state.settings.find(setting).unwrap().status()
+    }
+
+    #[test]
+    fn instances_come_one_by_one_and_the_newest_go_first() {
+        let mut state = settled();
+        assert_eq!(
+            (instances(&state, 31), status(&state, 31)),
+            (vec![1, 2, 3, 4], "ready")
+        );
+        state.scale(31, 6).unwrap();
+        assert_eq!(status(&state, 31), "upscaling");
+        pass(&mut state, 200);
+        assert_eq!(instances(&state, 31), [1, 2, 3, 4, 5]);
+        pass(&mut state, 200);
+        assert_eq!(
+            (instances(&state, 31), status(&state, 31)),
+            (vec![1, 2, 3, 4, 5, 6], "ready")
+        );
+        state.scale(31, 3).unwrap();
+        assert_eq!(status(&state, 31), "downscaling");
+        pass(&mut state, 5_000);
+        assert_eq!(
+            (instances(&state, 31), status(&state, 31)),
+            (vec![1, 2, 3], "ready")
+        );
+    }
+
+    #[test]
+    fn a_change_of_mind_is_followed() {
+        let mut state = settled();
+        state.scale(31, 50).unwrap();
+        pass(&mut state, 1_000);
+        state.scale(31, 4).unwrap();
+        pass(&mut state, 60_000);
+        assert_eq!(
+            (instances(&state, 31), status(&state, 31)),
+            (vec![1, 2, 3, 4], "ready")
+        );
+    }
+
+    #[test]
+    fn a_new_setting_creates_its_instances_with_no_metadata() {
+        let mut state = settled();
+        let id = state.create_setting(1, 21, "new".to_owned(), 2, 0).unwrap();
+        assert_eq!(status(&state, id), "creating");
+        pass(&mut state, 5_000);
+        assert_eq!(
+            (instances(&state, id), status(&state, id)),
+            (vec![1, 2], "ready")
+        );
+        assert!(
+            state
+                .services
+                .iter()
+                .filter(|s| s.setting_id == id)
+                .all(|s| s.metadata.is_empty())
+        );
+        state.remove_setting(id).unwrap();
+        assert!(instances(&state, id).is_empty());
+    }
+}
