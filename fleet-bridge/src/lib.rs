@@ -1,1 +1,23 @@
-//! HTTP bridge between a matchmaker and ODIN Fleet: list, get and update game server instances.
+//! HTTP bridge between a matchmaker and ODIN Fleet: lists, reads and updates game server instances in the words of
+//! Nakama's fleet manager.
+
+mod api;
+mod auth;
+mod config;
+mod error;
+mod fleet;
+mod metrics;
+mod model;
+mod query;
+mod server;
+
+pub use api::openapi_json;
+pub use auth::{AccessToken, Scope};
+pub use config::{Config, ConfigError, Limits};
+pub use error::{Error, Kind, PROBLEM_JSON, Problem};
+pub use model::{
+    ConnectionInfo, Instance, InstanceList, InstanceUpdate, Keys, Server as FleetServer,
+    SkipReason, convert,
+};
+pub use query::{Cursor, Filter, ListQuery, Position, Rules};
+pub use server::{Server, ServerError};

@@ -1,0 +1,102 @@
+//! The routes and what every call passes through.
+
+mod edge;
+mod health;
+mod instances;
+
+use std::{sync::Arc, time::Instant};
+
+use axum::{Router, middleware};
+use tokio::sync::{Mutex, Semaphore};
+use utoipa::{
+    Modify, OpenApi,
+    openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme},
+};
+use utoipa_axum::{router::OpenApiRouter, routes};
+use utoipa_swagger_ui::SwaggerUi;
+
+use crate::{
+    config::Config,
+    error::{Error, Kind, Problem},
+    fleet::Fleet,
+    metrics::Metrics,
+};
+
+/// What the handlers share.
+#[derive(Debug)]
+pub(crate) struct Bridge {
+    pub(crate) config: Config,
+    pub(crate) fleet: Fleet,
+    pub(crate) metrics: Arc<Metrics>,
+    /// One permit a call under way.
+    pub(crate) permits: Semaphore,
+    /// The last answer to "is the Fleet there", and when it was given.
+    pub(crate) readiness: Mutex<Option<(Instant, health::Readiness)>>,
+}
+
+/// When a call must be answered.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Deadline(pub(crate) Instant);
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "Bifrost fleet bridge",
+        description = "Lists, reads and updates the game servers of an ODIN Fleet app, in the words of Nakama's \
+            fleet manager. Every error is a problem (RFC 9457) with a stable `kind`. Where the bridge has tokens in \
+            its settings, send one as `Authorization: Bearer …`."
+    ),
+    components(schemas(Kind, Problem)),
+    modifiers(&BearerTokens),
+    tags(
+        (name = "instances", description = "Game servers"),
+        (name = "operation", description = "For whoever runs the bridge")
+    )
+)]
+struct Document;
+
+struct BearerTokens;
+
+impl Modify for BearerTokens {
+    fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
+        let scheme = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).build();
+        let components = document.components.get_or_insert_default();
+        components.add_security_scheme("token", SecurityScheme::Http(scheme));
+    }
+}
+
+fn routes() -> OpenApiRouter<Arc<Bridge>> {
+    OpenApiRouter::with_openapi(Document::openapi())
+        .routes(routes!(instances::list, instances::create))
+        .routes(routes!(
+            instances::get,
+            instances::update,
+            instances::delete
+        ))
+        .routes(routes!(instances::join))
+        .routes(routes!(health::healthz))
+        .routes(routes!(health::readyz))
+        .routes(routes!(health::metrics))
+}
+
+/// The contract, as JSON.
+pub fn openapi_json() -> String {
+    let (_, document) = routes().split_for_parts();
+    let mut text = document.to_pretty_json().unwrap_or_default();
+    text.push('\n');
+    text
+}
+
+pub(crate) fn router(bridge: Arc<Bridge>) -> Router {
+    let (router, document) = routes().split_for_parts();
+    router
+        .route("/v1/instances/", axum::routing::any(instances::empty_id))
+        .merge(SwaggerUi::new("/docs").url("/openapi.json", document))
+        .fallback(async || Error::NoRoute)
+        .method_not_allowed_fallback(async || Error::MethodNotAllowed)
+        .layer(middleware::from_fn_with_state(
+            Arc::clone(&bridge),
+            edge::pass,
+        ))
+        .with_state(bridge)
+}

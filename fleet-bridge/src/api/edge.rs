@@ -1,0 +1,148 @@
+//! What every call passes through: its id, its span, its deadline, the count of calls under way, the metrics, and
+//! the rendering of errors.
+
+use std::{
+    panic::AssertUnwindSafe,
+    sync::{Arc, PoisonError},
+    time::{Duration, Instant},
+};
+
+use axum::{
+    extract::{MatchedPath, Request, State},
+    middleware::Next,
+    response::Response,
+};
+use futures::FutureExt as _;
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use tracing::Instrument as _;
+
+use super::{Bridge, Deadline};
+use crate::{
+    auth::{self, Scope},
+    error::{Error, Pending},
+};
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// Longest request id that is taken over from a caller.
+const REQUEST_ID_BYTES_MAX: usize = 64;
+
+/// A Fleet call ends at the deadline by itself and says why; only what hangs elsewhere is cut off, this much later.
+const DEADLINE_SLACK: Duration = Duration::from_millis(200);
+
+pub(super) async fn pass(
+    State(bridge): State<Arc<Bridge>>,
+    matched: Option<MatchedPath>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let started = Instant::now();
+    let _in_flight = bridge.metrics.begin();
+    let method = request.method().clone();
+    let route = matched.as_ref().map_or("unmatched", MatchedPath::as_str);
+    let id = request_id(request.headers());
+    let span = tracing::info_span!("request", %id, %method, route);
+    let mut response = admit(&bridge, route, request, next, started)
+        .instrument(span.clone())
+        .await;
+
+    let error = pending(&response);
+    let kind = error.as_ref().map_or("", |error| error.kind().label());
+    if let Some(error) = error {
+        span.in_scope(|| log(&error));
+        let mut rendered = error.render(&id);
+        if let Some(allow) = response.headers_mut().remove(http::header::ALLOW) {
+            rendered.headers_mut().insert(http::header::ALLOW, allow);
+        }
+        response = rendered;
+    }
+    if let Ok(value) = HeaderValue::from_str(&id) {
+        response.headers_mut().insert(REQUEST_ID, value);
+    }
+    let answer = (response.status().as_u16(), kind);
+    let method = known_method(&method);
+    bridge
+        .metrics
+        .request(route, method, answer, started.elapsed());
+    response
+}
+
+async fn admit(
+    bridge: &Bridge,
+    route: &str,
+    mut request: Request,
+    next: Next,
+    started: Instant,
+) -> Response {
+    use axum::response::IntoResponse as _;
+
+    if let Some(scope) = needed_scope(route, request.method())
+        && let Err(error) = auth::authorize(&bridge.config.tokens, request.headers(), scope)
+    {
+        return error.into_response();
+    }
+    // The health of a bridge that is full must still be seen.
+    let _permit = match bridge.permits.try_acquire() {
+        Ok(permit) => Some(permit),
+        Err(_) if matches!(route, "/healthz" | "/readyz" | "/metrics") => None,
+        Err(_) => return Error::Overloaded(bridge.config.limit.requests).into_response(),
+    };
+    let allowed = Duration::from_millis(bridge.config.limit.request_deadline_ms);
+    request.extensions_mut().insert(Deadline(started + allowed));
+    let work = AssertUnwindSafe(next.run(request)).catch_unwind();
+    match tokio::time::timeout(allowed + DEADLINE_SLACK, work).await {
+        Ok(Ok(response)) => response,
+        Ok(Err(_)) => Error::Internal.into_response(),
+        Err(_) => Error::Deadline(allowed).into_response(),
+    }
+}
+
+/// Health and documentation are open; everything else, and what does not exist, needs a token.
+fn needed_scope(route: &str, method: &Method) -> Option<Scope> {
+    match route {
+        "/healthz" | "/readyz" | "/openapi.json" => None,
+        _ if route.starts_with("/docs") => None,
+        _ if matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS) => Some(Scope::Read),
+        _ => Some(Scope::Write),
+    }
+}
+
+fn pending(response: &Response) -> Option<Error> {
+    let Pending(error) = response.extensions().get::<Pending>()?;
+    error.lock().unwrap_or_else(PoisonError::into_inner).take()
+}
+
+/// The caller's mistakes are the caller's to see; what an operator can mend is a warning.
+fn log(error: &Error) {
+    let kind = error.kind().label();
+    if error.status().is_server_error() {
+        tracing::warn!(kind, "{error}");
+    } else {
+        tracing::debug!(kind, "{error}");
+    }
+}
+
+/// The caller's id, if it can safely stand in a log; else a new one.
+fn request_id(headers: &HeaderMap) -> String {
+    let is_safe = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_.".contains(byte);
+    let given = headers.get(REQUEST_ID).map(HeaderValue::as_bytes);
+    let given = given.filter(|id| (1..=REQUEST_ID_BYTES_MAX).contains(&id.len()));
+    match given.filter(|id| id.iter().all(|byte| is_safe(byte))) {
+        Some(id) => String::from_utf8_lossy(id).into_owned(),
+        None => format!("{:032x}", fastrand::u128(..)),
+    }
+}
+
+/// Callers may invent methods; they may not invent metric labels.
+fn known_method(method: &Method) -> &'static str {
+    match *method {
+        Method::GET => "GET",
+        Method::HEAD => "HEAD",
+        Method::POST => "POST",
+        Method::PATCH => "PATCH",
+        Method::PUT => "PUT",
+        Method::DELETE => "DELETE",
+        Method::OPTIONS => "OPTIONS",
+        _ => "other",
+    }
+}

@@ -1,0 +1,92 @@
+//! For whoever runs the bridge: is it up, can it work, what has it done.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use axum::{
+    Json,
+    extract::{Extension, State},
+    response::{IntoResponse as _, Response},
+};
+use http::{StatusCode, header::CONTENT_TYPE};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::{Bridge, Deadline};
+
+/// An answer about the Fleet is given again for this long: probes must not become load.
+const READINESS_MAX: Duration = Duration::from_secs(5);
+
+/// The content type of Prometheus' text format, as prometheus-client writes it.
+const METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// Whether the bridge can work.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub(crate) struct Readiness {
+    /// The Fleet can be reached and takes the token.
+    ready: bool,
+    /// `ok`, or the kind of what is wrong.
+    #[schema(example = "ok")]
+    fleet: &'static str,
+}
+
+/// Is the process up?
+#[utoipa::path(get, path = "/healthz", tag = "operation", security(()),
+    responses((status = 200, description = "It is", body = String, content_type = "text/plain")))]
+pub(super) async fn healthz() -> &'static str {
+    "ok\n"
+}
+
+/// Can it work? The Fleet is asked at most every five seconds.
+#[utoipa::path(get, path = "/readyz", tag = "operation", security(()),
+    responses(
+        (status = 200, description = "It can", body = Readiness),
+        (status = 503, description = "The Fleet is away or refuses the token", body = Readiness)
+    ))]
+pub(super) async fn readyz(
+    State(bridge): State<Arc<Bridge>>,
+    Extension(Deadline(deadline)): Extension<Deadline>,
+) -> Response {
+    // Held while the Fleet is asked: all who wait share the answer.
+    let mut known = bridge.readiness.lock().await;
+    let fresh = known
+        .as_ref()
+        .filter(|(at, _)| at.elapsed() < READINESS_MAX);
+    let readiness = match fresh {
+        Some((_, readiness)) => readiness.clone(),
+        None => {
+            let readiness = match bridge.fleet.check(deadline).await {
+                Ok(()) => Readiness {
+                    ready: true,
+                    fleet: "ok",
+                },
+                Err(error) => Readiness {
+                    ready: false,
+                    fleet: error.kind().label(),
+                },
+            };
+            *known = Some((Instant::now(), readiness.clone()));
+            readiness
+        }
+    };
+    drop(known);
+    let status = if readiness.ready {
+        StatusCode::OK
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
+    };
+    (status, Json(readiness)).into_response()
+}
+
+/// What has it done? Needs a token where the bridge has some.
+#[utoipa::path(get, path = "/metrics", tag = "operation", security((), ("token" = [])),
+    responses(
+        (status = 200, description = "Prometheus' text format", body = String,
+            content_type = "application/openmetrics-text"),
+        super::instances::Refusals
+    ))]
+pub(super) async fn metrics(State(bridge): State<Arc<Bridge>>) -> Response {
+    ([(CONTENT_TYPE, METRICS_TYPE)], bridge.metrics.text()).into_response()
+}

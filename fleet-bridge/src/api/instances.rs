@@ -1,0 +1,275 @@
+//! List, Get and Update, and the calls that ODIN Fleet has no operation for.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use axum::{
+    Json,
+    body::Body,
+    extract::{
+        Extension, Path, Query, State,
+        rejection::{PathRejection, QueryRejection},
+    },
+};
+use chrono::Utc;
+use http::{HeaderMap, header::CONTENT_TYPE};
+use utoipa::{
+    IntoResponses,
+    openapi::{ContentBuilder, Ref, RefOr, ResponseBuilder, response::Response},
+};
+
+use super::{Bridge, Deadline};
+use crate::{
+    error::{Error, PROBLEM_JSON},
+    fleet::Page,
+    model::{Instance, InstanceList, InstanceUpdate, SkipReason, convert},
+    query::{ListQuery, Rules},
+};
+
+/// The errors that any call may be answered with.
+pub(super) struct Refusals;
+
+impl IntoResponses for Refusals {
+    fn responses() -> BTreeMap<String, RefOr<Response>> {
+        let statuses = [
+            (400, "The call is not usable"),
+            (401, "No token, or an unknown one"),
+            (403, "The token's scope does not allow it"),
+            (404, "No such instance"),
+            (405, "The route does not take this method"),
+            (409, "The server exists, but players cannot be sent to it"),
+            (413, "The body is too large"),
+            (415, "The body is not declared as JSON"),
+            (422, "Fleet refuses the input"),
+            (500, "The bridge made a mistake"),
+            (501, "ODIN Fleet has no such operation"),
+            (
+                502,
+                "Fleet refuses the bridge, or answers something unreadable",
+            ),
+            (503, "Fleet or the bridge has no capacity"),
+            (504, "Not done in time"),
+        ];
+        let problem = || {
+            ContentBuilder::new()
+                .schema(Some(Ref::from_schema_name("Problem")))
+                .build()
+        };
+        let response = |text: &str| {
+            ResponseBuilder::new()
+                .description(text)
+                .content(PROBLEM_JSON, problem())
+                .build()
+        };
+        statuses
+            .into_iter()
+            .map(|(status, text)| (status.to_string(), response(text).into()))
+            .collect()
+    }
+}
+
+/// List game servers.
+///
+/// One call reads one page of the Fleet. Servers that players cannot be sent to are left out.
+#[utoipa::path(get, path = "/v1/instances", tag = "instances", security((), ("token" = [])),
+    params(
+        ("query" = Option<String>, Query, description = "The guide's filter as JSON: Metadata, Status, \
+            Location{Continent, City, Country}, PerPage, Pages. Not together with the plain filters.",
+            example = r#"{"Metadata":{"instance_state":"idle"},"Status":"running"}"#),
+        ("limit" = Option<u64>, Query, description = "Most instances in the answer; 0 is a whole page"),
+        ("cursor" = Option<String>, Query, description = "`next_cursor` of the answer before, with the same filter"),
+        ("state" = Option<String>, Query, description = "Only with this `instance_state`", example = "idle"),
+        ("metadata" = Option<Vec<String>>, Query, description = "Only with this KEY=VALUE in the metadata; repeat it \
+            for several"),
+        ("status" = Option<String>, Query, description = "Only with this status of the Fleet", example = "running"),
+        ("city" = Option<String>, Query, description = "Only in this city", example = "limburg"),
+        ("country" = Option<String>, Query, description = "Only in this country", example = "de"),
+        ("continent" = Option<String>, Query, description = "Only on this continent", example = "europe"),
+        ("per_page" = Option<u8>, Query, description = "Servers on a page of the Fleet"),
+        ("page" = Option<u32>, Query, description = "Page of the Fleet, from 1")
+    ),
+    responses((status = 200, description = "The instances", body = InstanceList), Refusals))]
+pub(super) async fn list(
+    State(bridge): State<Arc<Bridge>>,
+    Extension(Deadline(deadline)): Extension<Deadline>,
+    parameters: Result<Query<Vec<(String, String)>>, QueryRejection>,
+) -> Result<Json<InstanceList>, Error> {
+    let Query(parameters) =
+        parameters.map_err(|rejection| Error::invalid_argument(rejection.body_text()))?;
+    let rules = Rules {
+        state_key: &bridge.config.keys.instance_state,
+        per_page_max: bridge.config.limit.per_page,
+        app_id: bridge.config.app_id,
+    };
+    let query = ListQuery::parse(&parameters, rules)?;
+    let page = bridge.fleet.page(&query, deadline).await?;
+    Ok(Json(cut(&bridge, &query, rules, page)))
+}
+
+/// Takes from a page what the call asked for, and finds where the next one continues.
+fn cut(bridge: &Bridge, query: &ListQuery, rules: Rules<'_>, page: Page) -> InstanceList {
+    let now = Utc::now();
+    let limit = query.limit.map_or(usize::MAX, |limit| {
+        usize::try_from(limit).unwrap_or(usize::MAX)
+    });
+    let mut instances = Vec::new();
+    let rest = page
+        .servers
+        .into_iter()
+        .enumerate()
+        .skip(usize::from(query.position.offset));
+    for (offset, server) in rest {
+        let id = server.id;
+        match convert(server, &bridge.config.keys, now) {
+            Ok(_) if instances.len() == limit => {
+                let offset = u16::try_from(offset).unwrap_or(u16::MAX);
+                let next_cursor = query.cursor(query.page(), offset, rules);
+                return InstanceList {
+                    instances,
+                    next_cursor,
+                };
+            }
+            Ok(instance) => instances.push(instance),
+            Err(reason) => skip(bridge, id, reason),
+        }
+    }
+    let next_page = query.page().checked_add(1).filter(|_| !page.is_last);
+    let next_cursor = next_page.map_or(String::new(), |next| query.cursor(next, 0, rules));
+    InstanceList {
+        instances,
+        next_cursor,
+    }
+}
+
+fn skip(bridge: &Bridge, id: i64, reason: SkipReason) {
+    tracing::debug!(
+        id,
+        reason = reason.label(),
+        "a server is left out: {reason}"
+    );
+    bridge.metrics.skipped(reason);
+}
+
+/// Read one game server, as it is now.
+#[utoipa::path(get, path = "/v1/instances/{id}", tag = "instances", security((), ("token" = [])),
+    params(("id" = String, Path, description = "The Fleet's id of the server", example = "101")),
+    responses((status = 200, description = "The instance", body = Instance), Refusals))]
+pub(super) async fn get(
+    State(bridge): State<Arc<Bridge>>,
+    Extension(Deadline(deadline)): Extension<Deadline>,
+    id: Result<Path<String>, PathRejection>,
+) -> Result<Json<Instance>, Error> {
+    let id = server_id(id)?;
+    let server = bridge.fleet.server(id, deadline).await?;
+    let instance = convert(server, &bridge.config.keys, Utc::now());
+    let applied = false;
+    Ok(Json(instance.map_err(|reason| Error::NotConvertible {
+        id,
+        reason,
+        applied,
+    })?))
+}
+
+/// Change the metadata of a game server: keys that are not named stay.
+#[utoipa::path(patch, path = "/v1/instances/{id}", tag = "instances", security((), ("token" = [])),
+    params(("id" = String, Path, description = "The Fleet's id of the server", example = "101")),
+    request_body = InstanceUpdate,
+    responses((status = 200, description = "The instance after the change", body = Instance), Refusals))]
+pub(super) async fn update(
+    State(bridge): State<Arc<Bridge>>,
+    Extension(Deadline(deadline)): Extension<Deadline>,
+    id: Result<Path<String>, PathRejection>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Json<Instance>, Error> {
+    let id = server_id(id)?;
+    let update = read_update(&bridge, &headers, body).await?;
+    let metadata = update.into_metadata(&bridge.config.keys);
+    let server = bridge.fleet.update(id, metadata, deadline).await?;
+    let instance = convert(server, &bridge.config.keys, Utc::now());
+    let applied = true;
+    Ok(Json(instance.map_err(|reason| Error::NotConvertible {
+        id,
+        reason,
+        applied,
+    })?))
+}
+
+async fn read_update(
+    bridge: &Bridge,
+    headers: &HeaderMap,
+    body: Body,
+) -> Result<InstanceUpdate, Error> {
+    let media_type = headers
+        .get(CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or_default();
+    let media_type = media_type.split(';').next().unwrap_or_default().trim();
+    if !media_type.eq_ignore_ascii_case("application/json") {
+        return Err(Error::UnsupportedMediaType);
+    }
+    let limit = bridge.config.limit.body_bytes;
+    let bytes = axum::body::to_bytes(body, limit)
+        .await
+        .map_err(|_| Error::BodyTooLarge(limit))?;
+    let mut reader = serde_json::Deserializer::from_slice(&bytes);
+    let read = serde_path_to_error::deserialize(&mut reader);
+    let update = read.map_err(|error| match error.path().to_string().as_str() {
+        "." => Error::invalid_argument(format!("the body is not an update: {}", error.inner())),
+        path => Error::invalid_argument(format!(
+            "the body is not an update: `{path}`: {}",
+            error.inner()
+        )),
+    })?;
+    let whole = reader.end();
+    whole.map_err(|error| {
+        Error::invalid_argument(format!("the body has more than one value: {error}"))
+    })?;
+    Ok(update)
+}
+
+/// Create a game server: not possible on ODIN Fleet.
+#[utoipa::path(post, path = "/v1/instances", tag = "instances", security((), ("token" = [])), responses(Refusals))]
+pub(super) async fn create() -> Error {
+    Error::Unimplemented(
+        "ODIN Fleet keeps a fixed number of servers at each location: there is no operation that creates one. List \
+         the idle ones, or raise numInstances of a location setting",
+    )
+}
+
+/// Reserve places on a game server: not possible on ODIN Fleet.
+#[utoipa::path(post, path = "/v1/instances/{id}/sessions", tag = "instances", security((), ("token" = [])),
+    params(("id" = String, Path, description = "The Fleet's id of the server", example = "101")),
+    responses(Refusals))]
+pub(super) async fn join() -> Error {
+    Error::Unimplemented(
+        "ODIN Fleet has no reservation of places: there is nothing that a Join could call. Players connect to \
+         connection_info directly",
+    )
+}
+
+/// Delete a game server: not possible on ODIN Fleet.
+#[utoipa::path(delete, path = "/v1/instances/{id}", tag = "instances", security((), ("token" = [])),
+    params(("id" = String, Path, description = "The Fleet's id of the server", example = "101")),
+    responses(Refusals))]
+pub(super) async fn delete() -> Error {
+    Error::Unimplemented(
+        "ODIN Fleet cannot delete one chosen server: lower numInstances of its location setting instead",
+    )
+}
+
+/// A client that joins an empty id to the path.
+pub(super) async fn empty_id() -> Error {
+    Error::invalid_argument("the instance id is empty")
+}
+
+/// Only the plain decimal form is an id, so that nothing is ever wrapped, rounded or walked around.
+fn server_id(id: Result<Path<String>, PathRejection>) -> Result<i64, Error> {
+    let Path(text) = id.map_err(|rejection| Error::invalid_argument(rejection.body_text()))?;
+    let is_plain = text.bytes().all(|byte| byte.is_ascii_digit()) && !text.starts_with('0');
+    let id = text.parse().ok().filter(|_| is_plain);
+    id.ok_or_else(|| {
+        Error::invalid_argument(format!(
+            "the instance id {text:?} is not a positive whole number"
+        ))
+    })
+}

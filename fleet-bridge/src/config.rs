@@ -1,0 +1,503 @@
+//! Settings: `fleet-bridge.toml`, and the guide's variables for what must not or need not stand in a file. A setting
+//! has one source: given in both places it is refused, instead of one silently winning.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    fs,
+    net::{Ipv4Addr, SocketAddr},
+    path::Path,
+    time::Duration,
+};
+
+use fleet_client::{DEFAULT_BASE_URL, RetryPolicy, Token};
+use serde::Deserialize;
+
+use crate::{
+    auth::{AccessToken, Scope},
+    model::Keys,
+};
+
+/// Everything the bridge needs to know.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where the bridge listens.
+    pub listen: SocketAddr,
+    /// Listen on other than loopback addresses without tokens.
+    pub insecure: bool,
+    /// The app whose servers are bridged.
+    pub app_id: i64,
+    /// Base URL of the Fleet API, without `/v1`.
+    pub api_url: String,
+    /// Opens the Fleet API.
+    pub api_token: Token,
+    /// Time to connect to the Fleet.
+    pub connect_timeout: Duration,
+    /// Time for one attempt of a Fleet call.
+    pub request_timeout: Duration,
+    /// When Fleet calls are tried again.
+    pub retry: RetryPolicy,
+    /// Metadata keys with a meaning.
+    pub keys: Keys,
+    /// What the bridge takes at most.
+    pub limit: Limits,
+    /// Who may call; nobody is asked when it is empty.
+    pub tokens: Vec<AccessToken>,
+}
+
+/// What the bridge takes at most.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    /// Bytes of a request body.
+    pub body_bytes: usize,
+    /// Milliseconds from the head of a call to its answer, all Fleet attempts included.
+    pub request_deadline_ms: u64,
+    /// Calls under way at once; more are answered 503.
+    pub requests: usize,
+    /// Largest page of a List; the Fleet itself allows 100.
+    pub per_page: u8,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            body_bytes: 64 * 1024,
+            request_deadline_ms: 5_000,
+            requests: 512,
+            per_page: 100,
+        }
+    }
+}
+
+/// A setting that is missing or malformed. The text names the variable, or the file, line and key.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// A variable.
+    #[error("{variable} {problem}")]
+    Variable {
+        /// Its name.
+        variable: &'static str,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// The file as a whole.
+    #[error("{path} cannot be read: {source}")]
+    File {
+        /// The file.
+        path: String,
+        /// What the system says.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A place in the file.
+    #[error("{path}:{line}: {key}: {problem}")]
+    Key {
+        /// The file.
+        path: String,
+        /// The line, from 1.
+        line: usize,
+        /// The key with its sections.
+        key: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// Tokens are missing where they are needed.
+    #[error(
+        "{0} can be reached from other machines and no [[auth.tokens]] are set: set some, listen on 127.0.0.1, \
+         or pass --insecure"
+    )]
+    Open(SocketAddr),
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct File {
+    listen: Option<SocketAddr>,
+    fleet: FleetSection,
+    keys: KeysSection,
+    limit: Limits,
+    auth: AuthSection,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct FleetSection {
+    app_id: Option<i64>,
+    api_url: Option<String>,
+    token_file: Option<String>,
+    connect_timeout_ms: Option<u64>,
+    request_timeout_ms: Option<u64>,
+    attempts: Option<u32>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct KeysSection {
+    game_port: Option<String>,
+    instance_state: Option<String>,
+    player_count: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct AuthSection {
+    tokens: Vec<TokenSection>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TokenSection {
+    name: String,
+    scope: Scope,
+    token_env: Option<String>,
+    token_file: Option<String>,
+}
+
+impl Config {
+    /// Settings with everything optional at its default.
+    ///
+    /// # Errors
+    /// [`ConfigError`] when the id is out of range or the token cannot be sent in a header.
+    pub fn new(app_id: u64, api_url: &str, api_token: &str) -> Result<Self, ConfigError> {
+        let api_token =
+            Token::new(api_token).map_err(|error| variable("ODIN_API_TOKEN", error.to_string()))?;
+        Ok(Self {
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8090)),
+            insecure: false,
+            app_id: positive(app_id)?,
+            api_url: api_url.to_owned(),
+            api_token,
+            connect_timeout: Duration::from_secs(2),
+            request_timeout: Duration::from_secs(3),
+            retry: RetryPolicy::default(),
+            keys: Keys::default(),
+            limit: Limits::default(),
+            tokens: Vec::new(),
+        })
+    }
+
+    /// Reads the file, if there is one, and the variables `ODIN_APP_ID`, `ODIN_API_TOKEN` and `ODIN_API_URL`.
+    ///
+    /// # Errors
+    /// [`ConfigError`] for the first setting that is missing, malformed or given twice.
+    pub fn load(
+        path: Option<&Path>,
+        variables: &HashMap<String, String>,
+    ) -> Result<Self, ConfigError> {
+        let source = match path {
+            Some(path) => Source::read(path)?,
+            None => Source::default(),
+        };
+        let file: File = source.parse()?;
+        let set = |name: &str| {
+            variables
+                .get(name)
+                .filter(|value| !value.is_empty())
+                .cloned()
+        };
+        let fleet = file.fleet;
+        let twice = |name, key: &str| {
+            variable(
+                name,
+                format!("and `{key}` in the file are both set: keep one"),
+            )
+        };
+
+        let app_id = match (set("ODIN_APP_ID"), fleet.app_id) {
+            (Some(_), Some(_)) => return Err(twice("ODIN_APP_ID", "fleet.app_id")),
+            (Some(text), None) => text.parse().map_err(|_| {
+                variable(
+                    "ODIN_APP_ID",
+                    format!("is {text:?}: it must be the app's id, a positive whole number"),
+                )
+            })?,
+            (None, Some(id)) => u64::try_from(id)
+                .map_err(|_| source.error("fleet.app_id", "it must be a positive whole number"))?,
+            (None, None) => return Err(missing("ODIN_APP_ID", "the id of your app")),
+        };
+        let api_url = match (set("ODIN_API_URL"), fleet.api_url) {
+            (Some(_), Some(_)) => return Err(twice("ODIN_API_URL", "fleet.api_url")),
+            (url, other) => url.or(other).unwrap_or_else(|| DEFAULT_BASE_URL.to_owned()),
+        };
+        let api_token = match (set("ODIN_API_TOKEN"), fleet.token_file) {
+            (Some(_), Some(_)) => return Err(twice("ODIN_API_TOKEN", "fleet.token_file")),
+            (Some(token), None) => token,
+            (None, Some(file)) => source.secret_file("fleet.token_file", &file)?,
+            (None, None) => return Err(missing("ODIN_API_TOKEN", "a token of your ODIN account")),
+        };
+
+        let mut config = Self::new(app_id, &api_url, &api_token)?;
+        let millis = |value: Option<u64>, default| value.map_or(default, Duration::from_millis);
+        config.listen = file.listen.unwrap_or(config.listen);
+        config.connect_timeout = millis(fleet.connect_timeout_ms, config.connect_timeout);
+        config.request_timeout = millis(fleet.request_timeout_ms, config.request_timeout);
+        config.retry.attempts_max = fleet.attempts.unwrap_or(config.retry.attempts_max);
+        config.keys = source.keys(file.keys)?;
+        config.limit = source.limits(file.limit)?;
+        config.tokens = source.tokens(file.auth.tokens, variables)?;
+        Ok(config)
+    }
+
+    /// Refuses to be open to other machines unless told so.
+    ///
+    /// # Errors
+    /// [`ConfigError::Open`].
+    pub fn check_exposure(&self) -> Result<(), ConfigError> {
+        if self.listen.ip().is_loopback() || !self.tokens.is_empty() || self.insecure {
+            return Ok(());
+        }
+        Err(ConfigError::Open(self.listen))
+    }
+}
+
+/// The text of a file, kept to find the line of a key.
+#[derive(Debug, Default)]
+struct Source {
+    path: String,
+    text: String,
+}
+
+impl Source {
+    fn read(path: &Path) -> Result<Self, ConfigError> {
+        let name = path.display().to_string();
+        match fs::read_to_string(path) {
+            Ok(text) => Ok(Self { path: name, text }),
+            Err(source) => Err(ConfigError::File { path: name, source }),
+        }
+    }
+
+    /// The parser's own text would quote the line, and with it a secret that stands on it.
+    fn parse(&self) -> Result<File, ConfigError> {
+        let at = |key: String, error: &toml::de::Error| ConfigError::Key {
+            path: self.path.clone(),
+            line: error.span().map_or(1, |span| self.line_at(span.start)),
+            key,
+            problem: error.message().to_owned(),
+        };
+        let deserializer = toml::Deserializer::parse(&self.text)
+            .map_err(|error| at("the file".to_owned(), &error))?;
+        serde_path_to_error::deserialize(deserializer)
+            .map_err(|error| at(error.path().to_string(), error.inner()))
+    }
+
+    fn line_at(&self, offset: usize) -> usize {
+        let before = self.text.get(..offset).unwrap_or(&self.text);
+        before.matches('\n').count() + 1
+    }
+
+    /// An error at the first line that sets the last part of this key.
+    fn error(&self, key: &str, problem: impl Into<String>) -> ConfigError {
+        let name = key.rsplit('.').next().unwrap_or(key);
+        let sets = |line: &str| line.split('=').next().is_some_and(|it| it.trim() == name);
+        let line = self.text.lines().position(sets).unwrap_or(0) + 1;
+        ConfigError::Key {
+            path: self.path.clone(),
+            line,
+            key: key.to_owned(),
+            problem: problem.into(),
+        }
+    }
+
+    fn keys(&self, section: KeysSection) -> Result<Keys, ConfigError> {
+        let defaults = Keys::default();
+        let keys = Keys {
+            game_port: section.game_port.unwrap_or(defaults.game_port),
+            instance_state: section.instance_state.unwrap_or(defaults.instance_state),
+            player_count: section.player_count.unwrap_or(defaults.player_count),
+        };
+        let names = [&keys.game_port, &keys.instance_state, &keys.player_count];
+        if names.iter().any(|name| name.is_empty()) {
+            return Err(self.error("keys", "a key must not be empty"));
+        }
+        if names.into_iter().collect::<BTreeSet<_>>().len() < 3 {
+            return Err(self.error("keys", "the three keys must differ"));
+        }
+        Ok(keys)
+    }
+
+    fn limits(&self, limits: Limits) -> Result<Limits, ConfigError> {
+        for (key, is_right, problem) in [
+            (
+                "limit.body_bytes",
+                limits.body_bytes > 0,
+                "it must not be 0",
+            ),
+            (
+                "limit.request_deadline_ms",
+                limits.request_deadline_ms > 0,
+                "it must not be 0",
+            ),
+            ("limit.requests", limits.requests > 0, "it must not be 0"),
+            (
+                "limit.per_page",
+                (1..=100).contains(&limits.per_page),
+                "it must be from 1 to 100",
+            ),
+        ] {
+            if !is_right {
+                return Err(self.error(key, problem));
+            }
+        }
+        Ok(limits)
+    }
+
+    fn tokens(
+        &self,
+        sections: Vec<TokenSection>,
+        variables: &HashMap<String, String>,
+    ) -> Result<Vec<AccessToken>, ConfigError> {
+        let mut tokens: Vec<AccessToken> = Vec::with_capacity(sections.len());
+        for section in sections {
+            let key = format!("auth.tokens.{}", section.name);
+            let secret = match (section.token_env, section.token_file) {
+                (Some(name), None) => variables
+                    .get(&name)
+                    .cloned()
+                    .ok_or_else(|| self.error(&key, format!("the variable {name} is not set")))?,
+                (None, Some(file)) => self.secret_file(&key, &file)?,
+                _ => return Err(self.error(&key, "it needs either token_env or token_file")),
+            };
+            if secret.is_empty() || !secret.bytes().all(|byte| byte.is_ascii_graphic()) {
+                return Err(self.error(
+                    &key,
+                    "the token must be one line of visible ASCII characters",
+                ));
+            }
+            if tokens.iter().any(|token| token.name == section.name) {
+                return Err(self.error(&key, "the name is given twice"));
+            }
+            tokens.push(AccessToken {
+                name: section.name,
+                scope: section.scope,
+                secret,
+            });
+        }
+        Ok(tokens)
+    }
+
+    fn secret_file(&self, key: &str, file: &str) -> Result<String, ConfigError> {
+        let text = fs::read_to_string(file)
+            .map_err(|error| self.error(key, format!("{file} cannot be read: {error}")))?;
+        Ok(text.trim().to_owned())
+    }
+}
+
+fn positive(app_id: u64) -> Result<i64, ConfigError> {
+    let id = i64::try_from(app_id).ok().filter(|id| *id > 0);
+    id.ok_or_else(|| variable("ODIN_APP_ID", "must be a positive whole number".to_owned()))
+}
+
+fn variable(variable: &'static str, problem: String) -> ConfigError {
+    ConfigError::Variable { variable, problem }
+}
+
+fn missing(name: &'static str, what: &str) -> ConfigError {
+    variable(name, format!("is not set: it must hold {what}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use super::*;
+
+    const SAMPLE: &str = include_str!("../fleet-bridge.toml");
+
+    fn load(text: &str, variables: &[(&str, &str)]) -> Result<Config, ConfigError> {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(text.as_bytes()).unwrap();
+        let variables = variables
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        Config::load(Some(file.path()), &variables.collect())
+    }
+
+    const REQUIRED: [(&str, &str); 2] = [("ODIN_APP_ID", "7"), ("ODIN_API_TOKEN", "t")];
+
+    #[test]
+    fn the_variables_of_the_guide_are_enough() {
+        let variables = REQUIRED.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let config = Config::load(None, &variables.into()).unwrap();
+        assert_eq!(
+            (config.app_id, config.api_url.as_str()),
+            (7, DEFAULT_BASE_URL)
+        );
+        assert!(config.check_exposure().is_ok());
+    }
+
+    #[test]
+    fn a_missing_or_malformed_variable_is_named() {
+        for (variables, name) in [
+            (vec![("ODIN_API_TOKEN", "t")], "ODIN_APP_ID"),
+            (vec![("ODIN_APP_ID", "7")], "ODIN_API_TOKEN"),
+            (
+                vec![("ODIN_APP_ID", "x"), ("ODIN_API_TOKEN", "t")],
+                "ODIN_APP_ID",
+            ),
+            (
+                vec![("ODIN_APP_ID", "0"), ("ODIN_API_TOKEN", "t")],
+                "ODIN_APP_ID",
+            ),
+            (
+                vec![("ODIN_APP_ID", "7"), ("ODIN_API_TOKEN", "a b")],
+                "ODIN_API_TOKEN",
+            ),
+        ] {
+            let error = load("", &variables).unwrap_err().to_string();
+            assert!(error.starts_with(name), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_mistake_in_the_file_is_named_by_line_and_key() {
+        for (text, place) in [
+            ("\nlisten = 7", ":2: listen: "),
+            ("[limit]\nbody_bites = 7", ":2: limit"),
+            ("[limit]\nper_page = 101", ":2: limit.per_page: "),
+            ("[limit]\nrequests = -1", ":2: limit.requests: "),
+            ("[fleet]\napp_id = ", ":2: the file: "),
+            ("[keys]\ngame_port = \"\"", ": keys: "),
+            (
+                "[[auth.tokens]]\nname = \"a\"\nscope = \"admin\"",
+                ":3: auth.tokens[0].scope: ",
+            ),
+            (
+                "[[auth.tokens]]\nname = \"a\"\nscope = \"read\"",
+                ": auth.tokens.a: ",
+            ),
+        ] {
+            let error = load(text, &REQUIRED).unwrap_err().to_string();
+            assert!(error.contains(place), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_setting_has_one_source() {
+        let error = load("[fleet]\napp_id = 8", &REQUIRED)
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains("ODIN_APP_ID") && error.contains("fleet.app_id"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn an_open_address_needs_tokens_or_a_word() {
+        let mut config = load("listen = \"0.0.0.0:1\"", &REQUIRED).unwrap();
+        assert!(matches!(config.check_exposure(), Err(ConfigError::Open(_))));
+        config.insecure = true;
+        assert!(config.check_exposure().is_ok());
+        let text = "listen = \"0.0.0.0:1\"\n[[auth.tokens]]\nname = \"a\"\nscope = \"read\"\ntoken_env = \"A\"";
+        let variables = [&REQUIRED[..], &[("A", "secret")]].concat();
+        assert!(load(text, &variables).unwrap().check_exposure().is_ok());
+    }
+
+    #[test]
+    fn the_sample_is_the_default() {
+        let config = load(SAMPLE, &REQUIRED).unwrap();
+        assert_eq!(config.limit, Limits::default());
+        assert_eq!(config.keys, Keys::default());
+        assert_eq!(config.listen, SocketAddr::from((Ipv4Addr::LOCALHOST, 8090)));
+    }
+}

@@ -1,0 +1,134 @@
+//! Calls of the Fleet API. The only file that names its generated types.
+
+use std::{num::NonZeroU64, sync::Arc, time::Instant};
+
+use fleet_client::{Attempt, BuildError, Builder, Client, Metadata, types};
+use serde_json::{Map, Value};
+
+use crate::{config::Config, error::Error, metrics::Metrics, model::Server, query::ListQuery};
+
+/// One page of servers.
+#[derive(Debug)]
+pub(crate) struct Page {
+    pub(crate) servers: Vec<Server>,
+    /// No page follows.
+    pub(crate) is_last: bool,
+}
+
+/// The app of one studio in the Fleet.
+#[derive(Clone, Debug)]
+pub(crate) struct Fleet {
+    client: Client,
+    app_id: i64,
+}
+
+impl Fleet {
+    pub(crate) fn new(config: &Config, metrics: Arc<Metrics>) -> Result<Self, BuildError> {
+        let client = Builder::new()
+            .base_url(&config.api_url)
+            .token(config.api_token.clone())
+            .user_agent(concat!("bifrost-fleet-bridge/", env!("CARGO_PKG_VERSION")))
+            .connect_timeout(config.connect_timeout)
+            .request_timeout(config.request_timeout)
+            .retry(config.retry)
+            .observer(move |attempt: Attempt| metrics.attempt(attempt))
+            .build()?;
+        Ok(Self {
+            client,
+            app_id: config.app_id,
+        })
+    }
+
+    /// One page, ordered by id so that a walk over pages is stable.
+    pub(crate) async fn page(&self, query: &ListQuery, deadline: Instant) -> Result<Page, Error> {
+        let client = self.client.with_deadline(deadline);
+        let mut call = client.get_servers().app(self.app_id);
+        call = call.sort(vec![types::GetServersSortItem::Id]);
+        if let Some(page) = query.position.page {
+            call = call.page(i64::from(page));
+        }
+        if let Some(per_page) = query
+            .position
+            .per_page
+            .map(u64::from)
+            .and_then(NonZeroU64::new)
+        {
+            call = call.per_page(per_page);
+        }
+        let filter = &query.filter;
+        if let Some(status) = &filter.status {
+            call = call.filter_status(status);
+        }
+        if let Some(city) = &filter.city {
+            call = call.filter_location_city(city);
+        }
+        if let Some(country) = &filter.country {
+            call = call.filter_location_country(country);
+        }
+        if let Some(continent) = &filter.continent {
+            call = call.filter_location_continent(continent);
+        }
+        if let Some(metadata) = &filter.metadata {
+            call = call.filter_metadata(metadata);
+        }
+        let answer = call.send().await.map_err(fleet_client::Error::from)?;
+        let page = answer.into_inner();
+        let is_last = page.links.next.is_none() || page.meta.current_page >= page.meta.last_page;
+        Ok(Page {
+            servers: page.data.into_iter().map(Server::from).collect(),
+            is_last,
+        })
+    }
+
+    /// One server, as it is now.
+    pub(crate) async fn server(&self, id: i64, deadline: Instant) -> Result<Server, Error> {
+        let client = self.client.with_deadline(deadline);
+        let call = client.get_server_by_id();
+        let answer = call.app(self.app_id).docker_service(id).send().await;
+        Ok(answer
+            .map_err(fleet_client::Error::from)?
+            .into_inner()
+            .into())
+    }
+
+    /// Merges keys into the metadata of a server. Fleet knows services without their app here.
+    pub(crate) async fn update(
+        &self,
+        id: i64,
+        metadata: Map<String, Value>,
+        deadline: Instant,
+    ) -> Result<Server, Error> {
+        let client = self.client.with_deadline(deadline);
+        let body = types::PatchMetadataRequest {
+            metadata: Some(Metadata(metadata)),
+        };
+        let call = client.docker_services_metadata_update();
+        let answer = call.docker_service(id).body(body).send().await;
+        Ok(answer
+            .map_err(fleet_client::Error::from)?
+            .into_inner()
+            .into())
+    }
+
+    /// Whether the Fleet can be reached and takes the token for this app.
+    pub(crate) async fn check(&self, deadline: Instant) -> Result<(), Error> {
+        let client = self.client.with_deadline(deadline);
+        let answer = client.get_app_by_id().app(self.app_id).send().await;
+        answer.map_err(fleet_client::Error::from)?;
+        Ok(())
+    }
+}
+
+impl From<types::Server> for Server {
+    fn from(server: types::Server) -> Self {
+        let published = |port: types::Port| Some((port.name, port.published_port?));
+        Self {
+            id: server.id,
+            status: server.status,
+            created_at: server.created_at,
+            address: server.node.map(|node| node.address),
+            ports: server.ports.into_iter().filter_map(published).collect(),
+            metadata: server.metadata.0,
+        }
+    }
+}

@@ -1,0 +1,175 @@
+//! What the bridge counts, in Prometheus' text format.
+
+use std::{fmt, time::Duration};
+
+use fleet_client::{Attempt, Outcome};
+use prometheus_client::{
+    encoding::{EncodeLabelSet, text::encode},
+    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
+    registry::Registry,
+};
+
+use crate::model::SkipReason;
+
+/// Bounds of the latency histograms, in seconds: from a call on the same machine to the default deadline.
+const SECONDS_BOUNDS: [f64; 12] = [
+    0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0,
+];
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RequestLabels {
+    route: String,
+    method: String,
+    status: u16,
+    kind: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RouteLabels {
+    route: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct AttemptLabels {
+    operation: &'static str,
+    outcome: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OperationLabels {
+    operation: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct SkipLabels {
+    reason: &'static str,
+}
+
+type Histograms<L> = Family<L, Histogram, fn() -> Histogram>;
+
+/// The counters of one bridge.
+pub(crate) struct Metrics {
+    registry: Registry,
+    requests: Family<RequestLabels, Counter>,
+    request_seconds: Histograms<RouteLabels>,
+    in_flight: Gauge,
+    attempts: Family<AttemptLabels, Counter>,
+    attempt_seconds: Histograms<OperationLabels>,
+    retries: Family<OperationLabels, Counter>,
+    skipped: Family<SkipLabels, Counter>,
+}
+
+impl fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Metrics").finish_non_exhaustive()
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let seconds: fn() -> Histogram = || Histogram::new(SECONDS_BOUNDS);
+        let mut metrics = Self {
+            registry: Registry::with_prefix("bifrost_bridge"),
+            requests: Family::default(),
+            request_seconds: Family::new_with_constructor(seconds),
+            in_flight: Gauge::default(),
+            attempts: Family::default(),
+            attempt_seconds: Family::new_with_constructor(seconds),
+            retries: Family::default(),
+            skipped: Family::default(),
+        };
+        metrics.register();
+        metrics
+    }
+}
+
+impl Metrics {
+    fn register(&mut self) {
+        let registry = &mut self.registry;
+        let requests = self.requests.clone();
+        registry.register("requests", "Calls of the bridge, by answer", requests);
+        let text = "Time from the head of a call to the head of its answer";
+        registry.register("request_seconds", text, self.request_seconds.clone());
+        let text = "Calls under way";
+        registry.register("requests_in_flight", text, self.in_flight.clone());
+        let text = "Attempts of Fleet calls, by what became of them";
+        registry.register("fleet_attempts", text, self.attempts.clone());
+        let text = "Time of one attempt of a Fleet call";
+        registry.register("fleet_attempt_seconds", text, self.attempt_seconds.clone());
+        let text = "Attempts of Fleet calls that were followed by another";
+        registry.register("fleet_retries", text, self.retries.clone());
+        let text = "Servers left out of a list because players cannot be sent to them";
+        registry.register("skipped_servers", text, self.skipped.clone());
+    }
+
+    /// A call begins; it ends when the guard is dropped, however it ends.
+    pub(crate) fn begin(&self) -> InFlight {
+        self.in_flight.inc();
+        InFlight(self.in_flight.clone())
+    }
+
+    /// A call was answered. `route` is the pattern, never the path: callers do not make labels.
+    pub(crate) fn request(
+        &self,
+        route: &str,
+        method: &str,
+        answer: (u16, &'static str),
+        elapsed: Duration,
+    ) {
+        let labels = RequestLabels {
+            route: route.to_owned(),
+            method: method.to_owned(),
+            status: answer.0,
+            kind: answer.1,
+        };
+        self.requests.get_or_create(&labels).inc();
+        let labels = RouteLabels {
+            route: route.to_owned(),
+        };
+        let histogram = self.request_seconds.get_or_create(&labels);
+        histogram.observe(elapsed.as_secs_f64());
+    }
+
+    /// One attempt of a Fleet call ended.
+    pub(crate) fn attempt(&self, attempt: Attempt) {
+        let operation = attempt.operation;
+        let outcome = match attempt.outcome {
+            Outcome::Status(status) => status.as_str().to_owned(),
+            Outcome::Connection => "connection".to_owned(),
+            Outcome::Timeout => "timeout".to_owned(),
+        };
+        self.attempts
+            .get_or_create(&AttemptLabels { operation, outcome })
+            .inc();
+        let labels = OperationLabels { operation };
+        let histogram = self.attempt_seconds.get_or_create(&labels);
+        histogram.observe(attempt.elapsed.as_secs_f64());
+        if attempt.will_retry {
+            self.retries.get_or_create(&labels).inc();
+        }
+    }
+
+    /// A server was left out of a list.
+    pub(crate) fn skipped(&self, reason: SkipReason) {
+        let reason = reason.label();
+        self.skipped.get_or_create(&SkipLabels { reason }).inc();
+    }
+
+    /// Everything, as Prometheus reads it.
+    pub(crate) fn text(&self) -> String {
+        let mut text = String::new();
+        // Writing to a String does not fail.
+        let _ = encode(&mut text, &self.registry);
+        text
+    }
+}
+
+/// A call under way.
+#[derive(Debug)]
+pub(crate) struct InFlight(Gauge);
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
