@@ -1,3 +1,33 @@
-//! The bifrost command.
+//! The `bifrost` command.
 
-fn main() {}
+mod demo;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Game servers and voice for studios on ODIN.
+#[derive(Parser)]
+#[command(name = "bifrost", version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run a whole fleet on this machine and play a matchmaker's part on it
+    Demo(demo::Options),
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let Command::Demo(options) = Arguments::parse().command;
+    match demo::run(options).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            demo::say_failure(&error);
+            ExitCode::FAILURE
+        }
+    }
+}

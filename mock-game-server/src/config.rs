@@ -75,10 +75,17 @@ pub enum ConfigError {
 
 impl Config {
     /// Settings with everything optional at its default, on loopback and free ports.
-    pub fn local(api_url: impl Into<String>, token: Token, service_id: i64) -> Self {
-        Self {
+    ///
+    /// # Errors
+    /// [`ConfigError`] when the token cannot be sent in a header.
+    pub fn local(
+        api_url: impl Into<String>,
+        token: &str,
+        service_id: i64,
+    ) -> Result<Self, ConfigError> {
+        Ok(Self {
             api_url: api_url.into(),
-            token,
+            token: checked_token(token)?,
             service_id,
             http_listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
             game_interface: IpAddr::from(Ipv4Addr::LOCALHOST),
@@ -86,7 +93,7 @@ impl Config {
             public_url: None,
             match_duration: None,
             exit_state: ExitState::default(),
-        }
+        })
     }
 
     /// Reads `ODIN_API_TOKEN`, `ODIN_SERVICE_ID`, `ODIN_GAME_PORT`, `MOCK_SERVER_ADDR`, `ODIN_API_URL` and
@@ -102,10 +109,7 @@ impl Config {
                 .filter(|it| !it.is_empty())
         };
         let token = set("ODIN_API_TOKEN").ok_or(ConfigError::Missing("ODIN_API_TOKEN"))?;
-        let token = Token::new(token).map_err(|_| ConfigError::Invalid {
-            variable: "ODIN_API_TOKEN",
-            problem: "it must be one line of visible ASCII characters".to_owned(),
-        })?;
+        let token = checked_token(token)?;
         let service_id = set("ODIN_SERVICE_ID").ok_or(ConfigError::Missing("ODIN_SERVICE_ID"))?;
         let service_id = service_id.parse().ok().filter(|id| *id > 0);
         let service_id = service_id.ok_or_else(|| ConfigError::Invalid {
@@ -135,6 +139,13 @@ impl Config {
             exit_state: ExitState::default(),
         })
     }
+}
+
+fn checked_token(token: &str) -> Result<Token, ConfigError> {
+    Token::new(token).map_err(|_| ConfigError::Invalid {
+        variable: "ODIN_API_TOKEN",
+        problem: "it must be one line of visible ASCII characters".to_owned(),
+    })
 }
 
 /// An address the way Go programs take it: `host:port` with an IP address or nothing as the host.

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use fleet_client::Token;
 use mock_game_server::{Config, Server, ServerError};
 use serde_json::{Value, json};
 use tokio::{net::UdpSocket, sync::oneshot, task::JoinHandle, time::timeout};
@@ -46,8 +45,7 @@ impl Running {
     async fn start(adjust: impl FnOnce(&mut Config)) -> Self {
         let fleet = MockServer::start().await;
         answer_with(&fleet, accepted()).await;
-        let token = Token::new("t").expect("a token");
-        let mut config = Config::local(format!("{}/api", fleet.uri()), token, 42);
+        let mut config = Config::local(format!("{}/api", fleet.uri()), "t", 42).expect("a config");
         adjust(&mut config);
         let server = Server::bind(config).await.expect("a server");
         let base = format!("http://{}", server.http_addr());
@@ -290,8 +288,7 @@ async fn it_does_not_start_when_nobody_would_find_it() {
         ResponseTemplate::new(401).set_body_json(json!({"message": "no"})),
     )
     .await;
-    let token = Token::new("t").expect("a token");
-    let config = Config::local(format!("{}/api", fleet.uri()), token, 42);
+    let config = Config::local(format!("{}/api", fleet.uri()), "t", 42).expect("a config");
     let error = Server::bind(config).await.expect_err("no server");
     assert!(matches!(
         error,
