@@ -1,0 +1,3 @@
+//! The programs together, in one test binary.
+
+mod cases;

@@ -1,0 +1,3 @@
+//! Load on the bridge.
+
+fn main() {}
