@@ -1,3 +1,69 @@
-//! Project tasks: `cargo xtask test | ci | openapi | bench | soak | fuzz`.
+//! Project tasks: `cargo xtask test | ci | openapi | bench | soak | fuzz | deny`.
 
-fn main() {}
+mod check;
+mod load;
+mod process;
+mod python;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand, ValueEnum};
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "Tasks of the Bifrost project")]
+struct Arguments {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// All tests: the workspace's own, then the simulator against the Fleet document
+    Test,
+    /// What CI runs: formatting, lints, documentation, then `test`
+    Ci,
+    /// Write openapi/fleet-bridge.json from the code
+    Openapi,
+    /// Measure something beside its baseline, in one run
+    Bench { what: Bench },
+    /// Run the bridge for two minutes against a Fleet that fails 30 % of its calls
+    Soak {
+        /// Seconds under load
+        #[arg(long, default_value_t = 120)]
+        seconds: u64,
+    },
+    /// Hold a running service against its OpenAPI document with schemathesis
+    Fuzz { what: Fuzz },
+    /// Hold the dependency tree against deny.toml
+    Deny,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Bench {
+    /// List and Get through the bridge beside the same calls made directly
+    Bridge,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Fuzz {
+    /// fleet-bridge against its own document
+    Bridge,
+    /// mock-fleet against openapi/odin-fleet.json
+    MockFleet,
+}
+
+fn main() -> Result<()> {
+    match Arguments::parse().task {
+        Task::Test => check::test(),
+        Task::Ci => check::ci(),
+        Task::Openapi => check::export_openapi(),
+        Task::Bench {
+            what: Bench::Bridge,
+        } => load::bench_bridge(),
+        Task::Soak { seconds } => load::soak(seconds),
+        Task::Fuzz { what: Fuzz::Bridge } => load::fuzz_bridge(),
+        Task::Fuzz {
+            what: Fuzz::MockFleet,
+        } => load::fuzz_mock_fleet(),
+        Task::Deny => check::deny(),
+    }
+}
