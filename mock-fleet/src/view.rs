@@ -1,12 +1,14 @@
 //! What the wire shows of the state: one serialisable view per resource, borrowed from the state,
 //! in the shape of the chosen version of the API.
 
+mod environment;
+
 use chrono::{DateTime, SecondsFormat, Utc};
-use serde::ser::SerializeMap as _;
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-use crate::model::{ApiVersion, VariableDefinition, VariableType};
+use self::environment::Environment;
+use crate::model::ApiVersion;
 use crate::state::State;
 use crate::state::catalog::{
     App, Binary, BinarySource, Busy, DockerRegistry, Location, ResourcePackage, ServerConfig,
@@ -142,65 +144,6 @@ struct ReservationView {
     #[serde(rename = "memoryReservationMiB")]
     memory_reservation_mib: i64,
     memory_reservation_file_size_string: String,
-}
-
-/// The environment of a service, resolved while it is written.
-#[derive(Debug)]
-struct Environment<'a> {
-    definitions: &'a [VariableDefinition],
-    service: &'a Service,
-    address: Option<&'a str>,
-}
-
-impl Environment<'_> {
-    fn value(&self, definition: &VariableDefinition) -> Option<String> {
-        let named = definition
-            .variable
-            .as_deref()
-            .or(definition.value.as_deref());
-        match definition.kind {
-            VariableType::Static => definition.value.clone(),
-            VariableType::Port => {
-                let port = self
-                    .service
-                    .ports
-                    .iter()
-                    .find(|port| Some(&*port.name) == named)?;
-                port.published.map(|number| number.to_string())
-            }
-            VariableType::System => match named? {
-                "_ip-address" => self.address.map(str::to_owned),
-                "_instance-id" => Some(self.service.id.to_string()),
-                _ => None,
-            },
-        }
-    }
-}
-
-impl Serialize for Environment<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        #[derive(Serialize)]
-        struct Variable<'a> {
-            key: &'a str,
-            value: Option<String>,
-        }
-        let mut map = serializer.serialize_map(Some(self.definitions.len()))?;
-        for (index, definition) in self.definitions.iter().enumerate() {
-            let later = &self.definitions[index + 1..];
-            if later.iter().any(|other| other.key == definition.key) {
-                continue;
-            }
-            let value = self.value(definition);
-            map.serialize_entry(
-                &definition.key,
-                &Variable {
-                    key: &definition.key,
-                    value,
-                },
-            )?;
-        }
-        map.end()
-    }
 }
 
 fn file_size(mib: i64) -> String {
