@@ -3,6 +3,7 @@
 
 mod api;
 mod auth;
+mod command;
 mod config;
 mod error;
 mod fleet;
@@ -13,6 +14,7 @@ mod server;
 
 pub use api::openapi_json;
 pub use auth::{AccessToken, Scope};
+pub use command::{Arguments, command};
 pub use config::{Config, ConfigError, Limits};
 pub use error::{Error, Kind, PROBLEM_JSON, Problem};
 pub use model::{

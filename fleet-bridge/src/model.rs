@@ -217,7 +217,10 @@ mod tests {
                 .iter()
                 .map(|(name, port)| ((*name).to_owned(), *port))
                 .collect(),
-            metadata: metadata.as_object().cloned().unwrap_or_default(),
+            metadata: match metadata {
+                Value::Object(metadata) => metadata,
+                other => panic!("{other} is no metadata"),
+            },
         }
     }
 

@@ -1,11 +1,5 @@
 //! What the demo shows: coloured on a terminal, plain elsewhere (and with `NO_COLOR`).
 
-#![expect(
-    clippy::print_stdout,
-    clippy::print_stderr,
-    reason = "this is the demo's face"
-)]
-
 use std::time::Instant;
 
 use anstream::{eprintln, println};

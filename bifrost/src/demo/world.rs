@@ -3,7 +3,6 @@
 
 use std::{
     collections::BTreeSet,
-    future::Future,
     net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket},
     time::Duration,
 };
@@ -221,8 +220,6 @@ fn address(
     Ok(local(0))
 }
 
-fn wait(mut stopped: watch::Receiver<bool>) -> impl Future<Output = ()> + Send + 'static {
-    async move {
-        let _ = stopped.wait_for(|stop| *stop).await;
-    }
+async fn wait(mut stopped: watch::Receiver<bool>) {
+    let _ = stopped.wait_for(|stop| *stop).await;
 }

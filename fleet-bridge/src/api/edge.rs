@@ -124,10 +124,10 @@ fn log(error: &Error) {
 
 /// The caller's id, if it can safely stand in a log; else a new one.
 fn request_id(headers: &HeaderMap) -> String {
-    let is_safe = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_.".contains(byte);
+    let is_safe = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
     let given = headers.get(REQUEST_ID).map(HeaderValue::as_bytes);
     let given = given.filter(|id| (1..=REQUEST_ID_BYTES_MAX).contains(&id.len()));
-    match given.filter(|id| id.iter().all(|byte| is_safe(byte))) {
+    match given.filter(|id| id.iter().copied().all(is_safe)) {
         Some(id) => String::from_utf8_lossy(id).into_owned(),
         None => format!("{:032x}", fastrand::u128(..)),
     }

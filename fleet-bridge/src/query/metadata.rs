@@ -105,7 +105,10 @@ mod tests {
     use crate::error::Kind;
 
     fn check(metadata: Value) -> Result<Option<String>, Error> {
-        render(metadata.as_object().unwrap())
+        match metadata {
+            Value::Object(metadata) => render(&metadata),
+            other => panic!("{other} is no metadata"),
+        }
     }
 
     #[test]
