@@ -82,7 +82,8 @@ pub(crate) fn bench_bridge() -> Result<()> {
 pub(crate) fn soak(seconds: u64) -> Result<()> {
     let pair = Pair::start(None)?;
     let seconds = seconds.to_string();
-    run(&mut pair.driver(&["soak", "--seconds", &seconds]))?;
+    let pid = pair.bridge.pid().to_string();
+    run(&mut pair.driver(&["soak", "--seconds", &seconds, "--bridge-pid", &pid]))?;
     pair.say_memory()
 }
 

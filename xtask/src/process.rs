@@ -95,6 +95,11 @@ impl Running {
         Ok(running)
     }
 
+    /// Its process id.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Largest resident memory so far, in KiB, as Linux counts it.
     pub(crate) fn peak_memory_kib(&self) -> Result<u64> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
@@ -121,7 +126,7 @@ impl Running {
                 BufReader::new(stderr)
                     .lines()
                     .map_while(Result::ok)
-                    .for_each(drop)
+                    .for_each(drop);
             });
         }
     }

@@ -34,7 +34,7 @@ const LAYERS: &[(&str, &[&str])] = &[
 const CODE_LINES_MAX: usize = 500;
 
 /// Lines of a `main.rs`: it parses arguments and calls the library.
-const MAIN_LINES_MAX: usize = 60;
+const MAIN_LINES_MAX: usize = 40;
 
 #[test]
 fn crates_import_downwards_only() {
@@ -68,6 +68,7 @@ fn files_stay_readable() {
             "{}: {code} lines before its tests",
             path.display()
         );
+        // xtask has no library: its main is the list of its tasks.
         let is_main = path.ends_with("src/main.rs") && !path.starts_with("xtask");
         assert!(
             !is_main || code <= MAIN_LINES_MAX,
@@ -103,7 +104,9 @@ fn nothing_is_left_half_done() {
 }
 
 fn rust_files() -> Vec<(PathBuf, String)> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .expect("xtask lies in the workspace");
     let mut files = Vec::new();
     collect(root, &mut files);
     assert!(
@@ -112,16 +115,24 @@ fn rust_files() -> Vec<(PathBuf, String)> {
         files.len()
     );
     let read = |path: PathBuf| {
-        let text = fs::read_to_string(&path).unwrap();
-        (path.strip_prefix(root).unwrap().to_owned(), text)
+        let text = fs::read_to_string(&path).expect("a readable file");
+        (
+            path.strip_prefix(root)
+                .expect("a file of the workspace")
+                .to_owned(),
+            text,
+        )
     };
     files.into_iter().map(read).collect()
 }
 
 fn collect(folder: &Path, files: &mut Vec<PathBuf>) {
-    for entry in fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        let name = path.file_name().unwrap().to_string_lossy();
+    for entry in fs::read_dir(folder).expect("a readable folder") {
+        let path = entry.expect("a readable folder").path();
+        let name = path
+            .file_name()
+            .expect("an entry has a name")
+            .to_string_lossy();
         if path.is_dir() && name != "target" && !name.starts_with('.') {
             collect(&path, files);
         } else if path.extension().is_some_and(|it| it == "rs") {
