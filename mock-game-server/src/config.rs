@@ -1,35 +1,47 @@
-//! Settings, from the variables that ODIN's guide to Nakama names.
+//! What the game server is told: by variables of the environment, as inside a container, or by a program.
 
 use std::{
     collections::HashMap,
+    fmt,
     net::{IpAddr, Ipv4Addr, SocketAddr},
+    num::NonZeroU16,
+    path::Path,
+    str::FromStr,
     time::Duration,
 };
 
 use fleet_client::{DEFAULT_BASE_URL, Token};
 
-/// Port that is announced and listened on unless `ODIN_GAME_PORT` says otherwise.
+/// Where players are sent unless `ODIN_GAME_PORT` says otherwise.
 pub const DEFAULT_GAME_PORT: u16 = 7777;
 
-/// `MOCK_SERVER_ADDR` unless it is set; a leading colon means every interface.
-const DEFAULT_HTTP_ADDRESS: &str = ":8080";
+/// Where HTTP is served unless `MOCK_SERVER_ADDR` says otherwise. Only on this machine: whoever reaches it can start
+/// and finish matches without a password, so the rest of the network is let in by saying `:8080`.
+pub const DEFAULT_HTTP_ADDR: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8080);
+
+/// Longest time that a match can be given: a week. Nothing breaks beyond it; a typing error is more likely.
+pub const MATCH_DURATION_MAX: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+
+/// Longest public address in bytes: it stands in the metadata, which every List repeats.
+const PUBLIC_URL_BYTES_MAX: usize = 256;
 
 /// What a matchmaker sees of a server that has ended.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum ExitState {
-    /// `idle`: the platform starts it again at once, and it may be picked meanwhile.
-    Idle,
-    /// `stopped`: nobody picks it.
+    /// Whoever asks for idle servers is not sent to a process that is gone. The next start sets idle.
     #[default]
     Stopped,
+    /// For a platform that starts the process again at once, or a matchmaker that knows no third state.
+    Idle,
 }
 
 impl ExitState {
     /// The value of `instance_state`.
+    #[must_use]
     pub fn label(self) -> &'static str {
         match self {
-            Self::Idle => "idle",
             Self::Stopped => "stopped",
+            Self::Idle => "idle",
         }
     }
 }
@@ -39,7 +51,7 @@ impl ExitState {
 pub struct Config {
     /// Base URL of the Fleet API, without `/v1`.
     pub api_url: String,
-    /// Opens the Fleet API.
+    /// Opens the Fleet API; must be allowed to write the metadata of [`Self::service_id`].
     pub token: Token,
     /// The service that this process is.
     pub service_id: i64,
@@ -47,8 +59,11 @@ pub struct Config {
     pub http_listen: SocketAddr,
     /// The interface of the game port.
     pub game_interface: IpAddr,
-    /// UDP port of the game, announced as `game_port`. Port 0 takes a free one.
+    /// UDP port of the game. Port 0 takes a free one.
     pub game_port: u16,
+    /// Announced as `game_port` in place of the port that is listened on, for a container whose port is published
+    /// under another number. The bridge prefers a published port named `game_port` to either.
+    pub announced_port: Option<u16>,
     /// Where a matchmaker reaches the match API; announced as `match_api` if set. `{port}` becomes the real port.
     pub public_url: Option<String>,
     /// A match finishes by itself after this.
@@ -68,7 +83,7 @@ pub enum ConfigError {
     Invalid {
         /// The variable.
         variable: &'static str,
-        /// What it must be.
+        /// What is wrong; never the value of a secret.
         problem: String,
     },
 }
@@ -83,128 +98,222 @@ impl Config {
         token: &str,
         service_id: i64,
     ) -> Result<Self, ConfigError> {
-        Ok(Self {
-            api_url: api_url.into(),
-            token: checked_token(token)?,
+        let token = Token::new(token).map_err(|error| invalid("ODIN_API_TOKEN", error))?;
+        Ok(Self::on_loopback(api_url.into(), token, service_id))
+    }
+
+    fn on_loopback(api_url: String, token: Token, service_id: i64) -> Self {
+        Self {
+            api_url,
+            token,
             service_id,
             http_listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
             game_interface: IpAddr::from(Ipv4Addr::LOCALHOST),
             game_port: 0,
+            announced_port: None,
             public_url: None,
             match_duration: None,
             exit_state: ExitState::default(),
-        })
+        }
     }
 
-    /// Reads `ODIN_API_TOKEN`, `ODIN_SERVICE_ID`, `ODIN_GAME_PORT`, `MOCK_SERVER_ADDR`, `ODIN_API_URL` and
-    /// `MOCK_SERVER_PUBLIC_URL` from these variables.
+    /// Reads `ODIN_API_TOKEN` (or `ODIN_API_TOKEN_FILE`), `ODIN_SERVICE_ID`, `ODIN_GAME_PORT`, `ODIN_API_URL`,
+    /// `MOCK_SERVER_ADDR`, `MOCK_SERVER_GAME_ADDR` and `MOCK_SERVER_PUBLIC_URL` from these variables. An empty one
+    /// counts as not set.
     ///
     /// # Errors
     /// [`ConfigError`] naming the first variable that is missing or malformed.
     pub fn from_variables(variables: &HashMap<String, String>) -> Result<Self, ConfigError> {
         let set = |name: &str| {
-            variables
-                .get(name)
-                .map(String::as_str)
-                .filter(|it| !it.is_empty())
+            let value = variables.get(name).map(String::as_str);
+            value.filter(|it| !it.is_empty())
         };
-        let token = set("ODIN_API_TOKEN").ok_or(ConfigError::Missing("ODIN_API_TOKEN"))?;
-        let token = checked_token(token)?;
+        let token = token(set("ODIN_API_TOKEN"), set("ODIN_API_TOKEN_FILE"))?;
         let service_id = set("ODIN_SERVICE_ID").ok_or(ConfigError::Missing("ODIN_SERVICE_ID"))?;
         let service_id = service_id.parse().ok().filter(|id| *id > 0);
-        let service_id = service_id.ok_or_else(|| ConfigError::Invalid {
-            variable: "ODIN_SERVICE_ID",
-            problem: "it must be a positive whole number".to_owned(),
-        })?;
-        let game_port = match set("ODIN_GAME_PORT").map(str::parse) {
+        let service_id = service_id
+            .ok_or_else(|| invalid("ODIN_SERVICE_ID", "it must be a positive whole number"))?;
+        let announced_port = match set("ODIN_GAME_PORT") {
             None => DEFAULT_GAME_PORT,
-            Some(Ok(port)) if port > 0 => port,
-            Some(_) => {
-                return Err(ConfigError::Invalid {
-                    variable: "ODIN_GAME_PORT",
-                    problem: "it must be a port from 1 to 65535".to_owned(),
-                });
+            Some(text) => {
+                parsed::<NonZeroU16>("ODIN_GAME_PORT", text, "a port from 1 to 65535")?.get()
             }
         };
-        let address = set("MOCK_SERVER_ADDR").unwrap_or(DEFAULT_HTTP_ADDRESS);
+        let http_listen = match set("MOCK_SERVER_ADDR") {
+            None => DEFAULT_HTTP_ADDR,
+            Some(text) => listen_address("MOCK_SERVER_ADDR", text)?,
+        };
+        let game_listen = match set("MOCK_SERVER_GAME_ADDR") {
+            None => SocketAddr::new(http_listen.ip(), announced_port),
+            Some(text) => listen_address("MOCK_SERVER_GAME_ADDR", text)?,
+        };
+        let api_url = set("ODIN_API_URL").unwrap_or(DEFAULT_BASE_URL);
         Ok(Self {
-            api_url: set("ODIN_API_URL").unwrap_or(DEFAULT_BASE_URL).to_owned(),
-            token,
-            service_id,
-            http_listen: listen_address(address)?,
-            game_interface: IpAddr::from(Ipv4Addr::UNSPECIFIED),
-            game_port,
-            public_url: set("MOCK_SERVER_PUBLIC_URL").map(str::to_owned),
-            match_duration: None,
-            exit_state: ExitState::default(),
+            http_listen,
+            game_interface: game_listen.ip(),
+            game_port: game_listen.port(),
+            announced_port: Some(announced_port),
+            public_url: set("MOCK_SERVER_PUBLIC_URL").map(public_url).transpose()?,
+            ..Self::on_loopback(api_url.to_owned(), token, service_id)
         })
     }
 }
 
-fn checked_token(token: &str) -> Result<Token, ConfigError> {
-    Token::new(token).map_err(|_| ConfigError::Invalid {
-        variable: "ODIN_API_TOKEN",
-        problem: "it must be one line of visible ASCII characters".to_owned(),
-    })
+fn token(value: Option<&str>, file: Option<&str>) -> Result<Token, ConfigError> {
+    let (variable, token) = match (value, file) {
+        (Some(value), None) => ("ODIN_API_TOKEN", Token::new(value)),
+        (None, Some(path)) => ("ODIN_API_TOKEN_FILE", Token::from_file(Path::new(path))),
+        (None, None) => return Err(ConfigError::Missing("ODIN_API_TOKEN")),
+        (Some(_), Some(_)) => {
+            return Err(invalid(
+                "ODIN_API_TOKEN_FILE",
+                "ODIN_API_TOKEN is set too; one of them has to go",
+            ));
+        }
+    };
+    token.map_err(|error| invalid(variable, error))
 }
 
-/// An address the way Go programs take it: `host:port` with an IP address or nothing as the host.
-fn listen_address(text: &str) -> Result<SocketAddr, ConfigError> {
-    let with_host = match text.strip_prefix(':') {
-        Some(port) => format!("0.0.0.0:{port}"),
-        None => text.replace("localhost:", "127.0.0.1:"),
+fn parsed<T: FromStr>(
+    variable: &'static str,
+    text: &str,
+    expected: &str,
+) -> Result<T, ConfigError> {
+    text.parse()
+        .map_err(|_| invalid(variable, format_args!("{text:?} is not {expected}")))
+}
+
+pub(crate) fn invalid(variable: &'static str, problem: impl fmt::Display) -> ConfigError {
+    let problem = problem.to_string();
+    ConfigError::Invalid { variable, problem }
+}
+
+/// An address the way Go programs take it: `host:port`, with an IP address, `localhost` or nothing (which means
+/// every interface) as the host.
+fn listen_address(variable: &'static str, text: &str) -> Result<SocketAddr, ConfigError> {
+    let numeric = match text.split_once(':') {
+        Some(("", port)) => format!("0.0.0.0:{port}"),
+        Some(("localhost", port)) => format!("127.0.0.1:{port}"),
+        _ => text.to_owned(),
     };
-    with_host.parse().map_err(|_| ConfigError::Invalid {
-        variable: "MOCK_SERVER_ADDR",
-        problem: format!("{text:?} is not an IP address and port, such as 127.0.0.1:8080 or :8080"),
-    })
+    parsed(
+        variable,
+        &numeric,
+        "an IP address and port, such as 127.0.0.1:8080 or :8080",
+    )
+}
+
+fn public_url(text: &str) -> Result<String, ConfigError> {
+    let is_http = text.starts_with("http://") || text.starts_with("https://");
+    let is_visible = text.bytes().all(|it| it.is_ascii_graphic());
+    if !is_http || !is_visible || text.len() > PUBLIC_URL_BYTES_MAX {
+        let problem = format!(
+            "it must start with http:// or https:// and have at most {PUBLIC_URL_BYTES_MAX} visible characters"
+        );
+        return Err(invalid("MOCK_SERVER_PUBLIC_URL", problem));
+    }
+    Ok(text.trim_end_matches('/').to_owned())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn read(pairs: &[(&str, &str)]) -> Result<Config, ConfigError> {
-        let required = [("ODIN_API_TOKEN", "t"), ("ODIN_SERVICE_ID", "1234")];
-        let all = required.iter().chain(pairs);
-        let variables = all.map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
-        Config::from_variables(&variables.collect())
+    fn read(pairs: &[(&str, &str)]) -> Result<Config, String> {
+        let variables = pairs
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        Config::from_variables(&variables.collect()).map_err(|error| error.to_string())
+    }
+
+    const REQUIRED: [(&str, &str); 2] = [("ODIN_API_TOKEN", "s3cret"), ("ODIN_SERVICE_ID", "1234")];
+
+    fn with(name: &str, value: &str) -> Result<Config, String> {
+        let others = REQUIRED.into_iter().filter(|(known, _)| *known != name);
+        read(&others.chain([(name, value)]).collect::<Vec<_>>())
     }
 
     #[test]
-    fn the_guides_defaults_hold() {
-        let config = read(&[]).unwrap();
-        assert_eq!(config.game_port, 7777);
-        assert_eq!(config.http_listen.to_string(), "0.0.0.0:8080");
+    fn the_two_required_variables_are_enough() {
+        let config = read(&REQUIRED).unwrap();
+        assert_eq!(config.service_id, 1234);
         assert_eq!(config.api_url, "https://fleet.4players.io/api");
+        assert_eq!(config.http_listen.to_string(), "127.0.0.1:8080");
+        assert_eq!(config.game_interface.to_string(), "127.0.0.1");
+        assert_eq!(
+            (config.announced_port, config.game_port),
+            (Some(7777), 7777)
+        );
+    }
+
+    #[test]
+    fn the_short_form_means_every_interface_for_players_too() {
+        let config = with("MOCK_SERVER_ADDR", ":9000").unwrap();
+        assert_eq!(config.http_listen.to_string(), "0.0.0.0:9000");
+        assert_eq!(config.game_interface.to_string(), "0.0.0.0");
+        let config = with("MOCK_SERVER_ADDR", "localhost:9000").unwrap();
+        assert_eq!(config.http_listen.to_string(), "127.0.0.1:9000");
+        let config = with("MOCK_SERVER_ADDR", "[::1]:9000").unwrap();
+        assert_eq!(config.http_listen.to_string(), "[::1]:9000");
+    }
+
+    #[test]
+    fn the_announced_port_may_differ_from_the_one_listened_on() {
+        let config = with("ODIN_GAME_PORT", "20001").unwrap();
+        assert_eq!(
+            (config.announced_port, config.game_port),
+            (Some(20001), 20001)
+        );
+        let config = with("MOCK_SERVER_GAME_ADDR", ":7000").unwrap();
+        assert_eq!(
+            (config.announced_port, config.game_port),
+            (Some(7777), 7000)
+        );
+        assert_eq!(config.game_interface.to_string(), "0.0.0.0");
     }
 
     #[test]
     fn every_mistake_names_its_variable() {
         for (name, value, text) in [
             ("ODIN_API_TOKEN", "", "missing ODIN_API_TOKEN"),
-            ("ODIN_API_TOKEN", "a b", "invalid ODIN_API_TOKEN"),
+            ("ODIN_API_TOKEN", "a b", "invalid ODIN_API_TOKEN: "),
+            (
+                "ODIN_API_TOKEN_FILE",
+                "/no/such/file",
+                "invalid ODIN_API_TOKEN_FILE: ",
+            ),
             ("ODIN_SERVICE_ID", "", "missing ODIN_SERVICE_ID"),
-            ("ODIN_SERVICE_ID", "abc", "invalid ODIN_SERVICE_ID"),
-            ("ODIN_SERVICE_ID", "-1", "invalid ODIN_SERVICE_ID"),
-            ("ODIN_GAME_PORT", "70000", "invalid ODIN_GAME_PORT"),
-            ("ODIN_GAME_PORT", "0", "invalid ODIN_GAME_PORT"),
-            ("MOCK_SERVER_ADDR", "8080", "invalid MOCK_SERVER_ADDR"),
+            ("ODIN_SERVICE_ID", "abc", "invalid ODIN_SERVICE_ID: "),
+            ("ODIN_SERVICE_ID", "0", "invalid ODIN_SERVICE_ID: "),
+            ("ODIN_SERVICE_ID", "-1", "invalid ODIN_SERVICE_ID: "),
+            ("ODIN_GAME_PORT", "70000", "invalid ODIN_GAME_PORT: "),
+            ("ODIN_GAME_PORT", "0", "invalid ODIN_GAME_PORT: "),
+            ("MOCK_SERVER_ADDR", "8080", "invalid MOCK_SERVER_ADDR: "),
+            (
+                "MOCK_SERVER_ADDR",
+                "example.com:80",
+                "invalid MOCK_SERVER_ADDR: ",
+            ),
+            (
+                "MOCK_SERVER_GAME_ADDR",
+                ":x",
+                "invalid MOCK_SERVER_GAME_ADDR: ",
+            ),
+            (
+                "MOCK_SERVER_PUBLIC_URL",
+                "ftp://x",
+                "invalid MOCK_SERVER_PUBLIC_URL: ",
+            ),
         ] {
-            let error = read(&[(name, value)]).unwrap_err().to_string();
+            let error = with(name, value).unwrap_err();
             assert!(error.starts_with(text), "{name}={value}: {error}");
         }
     }
 
     #[test]
-    fn addresses_are_read_as_go_reads_them() {
-        for (text, address) in [
-            (":9090", "0.0.0.0:9090"),
-            ("localhost:9090", "127.0.0.1:9090"),
-            ("[::1]:9090", "[::1]:9090"),
-        ] {
-            let config = read(&[("MOCK_SERVER_ADDR", text)]).unwrap();
-            assert_eq!(config.http_listen.to_string(), address);
-        }
+    fn no_text_ever_shows_the_token() {
+        assert!(!format!("{:?}", read(&REQUIRED).unwrap()).contains("s3cret"));
+        let error = with("ODIN_API_TOKEN", "s3cret\nx").unwrap_err();
+        assert!(!error.contains("s3cret"), "{error}");
     }
 }

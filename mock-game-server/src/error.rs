@@ -17,7 +17,7 @@ pub enum ServerError {
     /// The Fleet's address is not usable.
     #[error("the Fleet client cannot be made")]
     Client(#[from] fleet_client::BuildError),
-    /// The Fleet did not take the first announcement: nobody would ever find this server.
+    /// The Fleet refused the first announcement: nobody would ever find this server.
     #[error("the server cannot mark itself idle")]
     Announce(#[source] fleet_client::Error),
 }

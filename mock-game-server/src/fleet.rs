@@ -1,24 +1,24 @@
-//! Writes the metadata of this instance. The only file that names the Fleet API's types.
+//! Writes the metadata of this instance. The only file that names types of the Fleet API.
 
 use std::time::{Duration, Instant};
 
-use fleet_client::{BuildError, Builder, Client, Error, Metadata, RetryPolicy, types};
-use serde_json::{Map, Value};
+use fleet_client::{BuildError, Builder, Client, Error, RetryPolicy, types::PatchMetadataRequest};
 
-use crate::config::Config;
+use crate::{config::Config, lifecycle::Metadata};
 
-/// Tries harder than a request handler would: a game server that is not found is lost.
+/// How an update is tried again before its caller hears of a failure. This rides out a restart of the API, and not
+/// more: the matchmaker that waits has other servers to choose from.
 const RETRY: RetryPolicy = RetryPolicy {
     attempts_max: 6,
     delay_first: Duration::from_millis(100),
     delay_max: Duration::from_secs(2),
 };
 
-/// One update, its retries included: a matchmaker waits for the answer.
-const UPDATE_MAX: Duration = Duration::from_secs(8);
+/// One attempt. Shorter than what an update has in all, so that a request that hangs is not the only one.
+const REQUEST_TIME_MAX: Duration = Duration::from_secs(3);
 
 /// The instance in the Fleet that is this server.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct Instance {
     client: Client,
     service_id: i64,
@@ -33,7 +33,7 @@ impl Instance {
                 "bifrost-mock-game-server/",
                 env!("CARGO_PKG_VERSION")
             ))
-            .request_timeout(Duration::from_secs(3))
+            .request_timeout(REQUEST_TIME_MAX)
             .retry(RETRY)
             .build()?;
         Ok(Self {
@@ -42,17 +42,31 @@ impl Instance {
         })
     }
 
-    /// Merges these keys into the metadata.
-    pub(crate) async fn update(&self, metadata: Map<String, Value>) -> Result<(), Error> {
-        let client = self.client.with_deadline(Instant::now() + UPDATE_MAX);
-        let body = types::PatchMetadataRequest {
-            metadata: Some(Metadata(metadata)),
+    /// Merges `update` into the metadata, with retries, in no more than `time_max`.
+    pub(crate) async fn merge(&self, update: Metadata, time_max: Duration) -> Result<(), Error> {
+        let body = PatchMetadataRequest {
+            metadata: Some(update.into()),
         };
-        let call = client.docker_services_metadata_update();
-        call.docker_service(self.service_id)
+        self.client
+            .with_deadline(Instant::now() + time_max)
+            .docker_services_metadata_update()
+            .docker_service(self.service_id)
             .body(body)
             .send()
             .await?;
         Ok(())
+    }
+}
+
+/// Whether the same update would be refused at any other time too: a wrong token, no such service, bad input.
+pub(crate) fn is_final(error: &Error) -> bool {
+    match error {
+        Error::Unauthenticated(_)
+        | Error::PermissionDenied(_)
+        | Error::NotFound(_)
+        | Error::Validation { .. }
+        | Error::Refused(_)
+        | Error::InvalidRequest(_) => true,
+        Error::RateLimited { .. } | Error::Unavailable { .. } | Error::BadResponse { .. } => false,
     }
 }

@@ -1,101 +1,251 @@
-//! The match API: the guide's endpoints, bodies and answers. The only file that chooses statuses.
+//! The HTTP side: reads requests into commands, and is the only file that chooses statuses and texts. What a command
+//! leads to is decided by [`crate::lifecycle`].
+//!
+//! The texts of the guide's program are kept word for word, because matchmakers may compare them.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
-use axum::http::StatusCode;
 use axum::{
     Json, Router,
     body::Bytes,
-    extract::{DefaultBodyLimit, State},
+    extract::{DefaultBodyLimit, FromRequest, Request, State},
+    http::{HeaderValue, StatusCode, header::ALLOW},
     response::{IntoResponse, Response},
-    routing::{get, post},
+    routing::{any, post},
 };
 use chrono::{SecondsFormat, Utc};
 use serde::{Deserialize, de::DeserializeOwned};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::{
-    lifecycle::{Finish, Refusal, Start},
-    server::{Failure, Game},
+    driver::{Failure, Game},
+    lifecycle::{Command, MATCH_ID_BYTES_MAX, Match, PLAYERS_MAX, Reply},
 };
 
-/// Bytes of a request body: room for [`crate::USER_IDS_MAX`] ids of 60 characters.
+/// Longest request body in bytes. All of it ends up in the metadata, for which Fleet names no limit; this is what
+/// [`PLAYERS_MAX`] long user ids take.
 const BODY_BYTES_MAX: usize = 64 * 1024;
 
-#[derive(Deserialize)]
-struct Players {
-    count: u32,
-}
+/// Longest wait for a request body. Bodies are small; a slower caller holds a connection on purpose.
+const BODY_TIME_MAX: Duration = Duration::from_secs(10);
 
-pub(crate) fn router(game: Arc<Game>) -> Router {
+/// The join mode of a match that names none, as in the guide.
+const JOIN_MODE_DEFAULT: &str = "free";
+
+pub(crate) fn router(game: Game) -> Router {
     Router::new()
-        .route("/health", get(health).fallback(method_not_allowed))
-        .route("/match/start", post(start).fallback(method_not_allowed))
-        .route("/match/finish", post(finish).fallback(method_not_allowed))
-        .route("/players", post(players).fallback(method_not_allowed))
-        .fallback(not_found)
+        .route("/health", any(health))
+        .route("/healthz", any(health))
+        .route("/match/start", post(start_match))
+        .route("/match/finish", post(finish_match))
+        .route("/players", post(set_players))
+        .method_not_allowed_fallback(async || BadRequest::Method)
+        .fallback(async || BadRequest::Route)
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .with_state(game)
 }
 
-async fn health() -> Json<Value> {
+/// `POST /match/start`. As in the guide, everything but the match id may be missing or null.
+#[derive(Debug, Default, Deserialize)]
+struct StartRequest {
+    match_id: Option<String>,
+    game_mode: Option<String>,
+    map_guid: Option<String>,
+    join_mode: Option<String>,
+    user_ids: Option<Vec<String>>,
+}
+
+/// `POST /match/finish`.
+#[derive(Debug, Default, Deserialize)]
+struct FinishRequest {
+    match_id: Option<String>,
+    outcome: Option<String>,
+}
+
+/// `POST /players`.
+#[derive(Debug, Default, Deserialize)]
+struct PlayersRequest {
+    #[serde(default)]
+    count: Value,
+}
+
+async fn health() -> Response {
     let time = Utc::now().to_rfc3339_opts(SecondsFormat::Secs, true);
-    Json(json!({"status": "ok", "time": time}))
+    answer(StatusCode::OK, json!({ "status": "ok", "time": time }))
 }
 
-async fn start(State(game): State<Arc<Game>>, body: Bytes) -> Response {
-    match read::<Start>(&body) {
-        Ok(request) => answer(game.start(request).await, "match started"),
-        Err(InvalidBody) => error(StatusCode::BAD_REQUEST, "invalid JSON body"),
-    }
+async fn start_match(
+    State(game): State<Game>,
+    JsonBody(request): JsonBody<StartRequest>,
+) -> Result<Result<Reply, Failure>, BadRequest> {
+    let wanted = request.into_match()?;
+    Ok(game.ask(Command::Start(wanted)).await)
 }
 
-async fn finish(State(game): State<Arc<Game>>, body: Bytes) -> Response {
-    match read::<Finish>(&body) {
-        Ok(request) => answer(game.finish(request).await, "match finished"),
-        Err(InvalidBody) => error(StatusCode::BAD_REQUEST, "invalid JSON body"),
-    }
+async fn finish_match(
+    State(game): State<Game>,
+    JsonBody(request): JsonBody<FinishRequest>,
+) -> Result<Reply, Failure> {
+    let command = Command::Finish {
+        match_id: request.match_id.unwrap_or_default(),
+        outcome: request.outcome.unwrap_or_default(),
+    };
+    game.ask(command).await
 }
 
-async fn players(State(game): State<Arc<Game>>, body: Bytes) -> Response {
-    match read::<Players>(&body) {
-        Ok(request) => answer(game.players(request.count).await, "players updated"),
-        Err(InvalidBody) => error(StatusCode::BAD_REQUEST, "invalid JSON body"),
-    }
+async fn set_players(
+    State(game): State<Game>,
+    JsonBody(request): JsonBody<PlayersRequest>,
+) -> Result<Result<Reply, Failure>, BadRequest> {
+    let count = request.count.as_u64().and_then(|it| u32::try_from(it).ok());
+    let count = count
+        .filter(|it| *it <= PLAYERS_MAX)
+        .ok_or(BadRequest::Count)?;
+    Ok(game.ask(Command::Players(count)).await)
 }
 
-async fn method_not_allowed() -> Response {
-    error(StatusCode::METHOD_NOT_ALLOWED, "method not allowed")
-}
-
-async fn not_found() -> Response {
-    error(StatusCode::NOT_FOUND, "not found")
-}
-
-struct InvalidBody;
-
-/// The body is JSON whatever its content type says, as in the guide.
-fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, InvalidBody> {
-    serde_json::from_slice(body).map_err(|_| InvalidBody)
-}
-
-fn answer(result: Result<(), Failure>, done: &str) -> Response {
-    match result {
-        Ok(()) => Json(json!({ "status": done })).into_response(),
-        Err(Failure::Refused(refusal)) => {
-            let status = match refusal {
-                Refusal::MatchIdMissing | Refusal::TooManyUsers(_) | Refusal::TooManyPlayers(_) => {
-                    StatusCode::BAD_REQUEST
-                }
-                Refusal::Busy(_) | Refusal::NoMatch => StatusCode::CONFLICT,
-                Refusal::Stopping => StatusCode::SERVICE_UNAVAILABLE,
-            };
-            error(status, &refusal.to_string())
+impl StartRequest {
+    fn into_match(self) -> Result<Match, BadRequest> {
+        let id = self
+            .match_id
+            .filter(|it| !it.is_empty())
+            .ok_or(BadRequest::MatchIdMissing)?;
+        if id.len() > MATCH_ID_BYTES_MAX || id.chars().any(char::is_control) {
+            return Err(BadRequest::MatchId);
         }
-        Err(Failure::Fleet(failure)) => error(StatusCode::BAD_GATEWAY, &failure.to_string()),
+        let user_ids = self.user_ids.unwrap_or_default();
+        let player_count = u32::try_from(user_ids.len()).ok();
+        let player_count = player_count
+            .filter(|it| *it <= PLAYERS_MAX)
+            .ok_or(BadRequest::UserIds)?;
+        let join_mode = self.join_mode.filter(|it| !it.is_empty());
+        Ok(Match {
+            id: id.into(),
+            game_mode: self.game_mode.unwrap_or_default(),
+            map_guid: self.map_guid.unwrap_or_default(),
+            join_mode: join_mode.unwrap_or_else(|| JOIN_MODE_DEFAULT.to_owned()),
+            user_ids,
+            player_count,
+        })
     }
 }
 
-fn error(status: StatusCode, text: &str) -> Response {
-    (status, Json(json!({ "error": text }))).into_response()
+/// A JSON object, or `null` for an empty one, whatever its content type says: the guide's curl commands and its
+/// program do not look at that either.
+struct JsonBody<T>(T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for JsonBody<T> {
+    type Rejection = BadRequest;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, BadRequest> {
+        let bytes = tokio::time::timeout(BODY_TIME_MAX, Bytes::from_request(request, state))
+            .await
+            .map_err(|_| BadRequest::Slow)?
+            .map_err(|rejection| match rejection.status() {
+                StatusCode::PAYLOAD_TOO_LARGE => BadRequest::Long(BODY_BYTES_MAX),
+                _ => BadRequest::Json,
+            })?;
+        // A detour, because a struct can also be read from an array, and `[]` is no request.
+        let object: Option<Map<String, Value>> =
+            serde_json::from_slice(&bytes).map_err(|_| BadRequest::Json)?;
+        serde_json::from_value(Value::Object(object.unwrap_or_default()))
+            .map(Self)
+            .map_err(|_| BadRequest::Json)
+    }
+}
+
+/// What is wrong with a request before anybody decides about it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum BadRequest {
+    Route,
+    Method,
+    Json,
+    /// The body did not arrive in time.
+    Slow,
+    /// The body has more bytes than this.
+    Long(usize),
+    MatchIdMissing,
+    MatchId,
+    UserIds,
+    Count,
+}
+
+impl IntoResponse for Reply {
+    fn into_response(self) -> Response {
+        let done = |text| answer(StatusCode::OK, json!({ "status": text }));
+        match self {
+            Self::Started => done("match started"),
+            Self::Finished => done("match finished"),
+            Self::PlayersUpdated => done("players updated"),
+            Self::Occupied { running } => occupied(&running),
+            Self::NoMatch => refusal(StatusCode::CONFLICT, "no match is running"),
+        }
+    }
+}
+
+impl IntoResponse for Failure {
+    fn into_response(self) -> Response {
+        let status = match &self {
+            Self::Fleet(_) => StatusCode::BAD_GATEWAY,
+            Self::Busy | Self::Ending => StatusCode::SERVICE_UNAVAILABLE,
+        };
+        refusal(status, &self.to_string())
+    }
+}
+
+impl IntoResponse for BadRequest {
+    fn into_response(self) -> Response {
+        let (status, text) = match self {
+            Self::Route => (StatusCode::NOT_FOUND, "not found".to_owned()),
+            Self::Method => (
+                StatusCode::METHOD_NOT_ALLOWED,
+                "method not allowed".to_owned(),
+            ),
+            Self::Json => (StatusCode::BAD_REQUEST, "invalid JSON body".to_owned()),
+            Self::Slow => (
+                StatusCode::REQUEST_TIMEOUT,
+                "the request body did not arrive in time".to_owned(),
+            ),
+            Self::Long(bytes_max) => (
+                StatusCode::PAYLOAD_TOO_LARGE,
+                format!("the request body has more than {bytes_max} bytes"),
+            ),
+            Self::MatchIdMissing => (StatusCode::BAD_REQUEST, "match_id is required".to_owned()),
+            Self::MatchId => (
+                StatusCode::BAD_REQUEST,
+                format!(
+                    "match_id must have at most {MATCH_ID_BYTES_MAX} bytes and no control characters"
+                ),
+            ),
+            Self::UserIds => (
+                StatusCode::BAD_REQUEST,
+                format!("user_ids must have at most {PLAYERS_MAX} entries"),
+            ),
+            Self::Count => (
+                StatusCode::BAD_REQUEST,
+                format!("count must be a whole number from 0 to {PLAYERS_MAX}"),
+            ),
+        };
+        let mut response = refusal(status, &text);
+        if self == Self::Method {
+            response
+                .headers_mut()
+                .insert(ALLOW, HeaderValue::from_static("POST"));
+        }
+        response
+    }
+}
+
+fn occupied(running: &Arc<str>) -> Response {
+    let error = format!("match {running} is running");
+    let body = json!({ "error": error, "match_id": &**running });
+    answer(StatusCode::CONFLICT, body)
+}
+
+fn refusal(status: StatusCode, text: &str) -> Response {
+    answer(status, json!({ "error": text }))
+}
+
+fn answer(status: StatusCode, body: Value) -> Response {
+    (status, Json(body)).into_response()
 }

@@ -1,8 +1,24 @@
-//! A stand-in game server for ODIN Fleet: it marks itself idle or occupied in the metadata of its instance, takes
-//! match starts and finishes over HTTP, and answers pings on its UDP game port.
+//! A stand-in for a real game server on ODIN Fleet.
+//!
+//! It marks itself idle when it starts, occupied while a match runs, and idle again afterwards, by writing its own
+//! instance metadata; and it answers a ping on its game port. Everything a studio's server has to do for
+//! matchmaking is here, and nothing of a game.
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! use mock_game_server::{Config, Server};
+//!
+//! let config = Config::local("http://127.0.0.1:8085/api", "the-api-token", 1234)?;
+//! let server = Server::bind(config).await?;
+//! println!("POST http://{}/match/start", server.http_addr());
+//! server.run(async { tokio::signal::ctrl_c().await.unwrap_or_default() }).await?;
+//! # Ok(())
+//! # }
+//! ```
 
 mod command;
 mod config;
+mod driver;
 mod error;
 mod fleet;
 mod http;
@@ -10,11 +26,11 @@ mod lifecycle;
 mod ping;
 mod server;
 
-pub use command::{Arguments, command};
-pub use config::{Config, ConfigError, DEFAULT_GAME_PORT, ExitState};
-pub use error::ServerError;
-pub use lifecycle::{
-    Finish, GameMatch, Lifecycle, PLAYERS_MAX, Plan, Refusal, Start, State, USER_IDS_MAX,
+pub use command::command;
+pub use config::{
+    Config, ConfigError, DEFAULT_GAME_PORT, DEFAULT_HTTP_ADDR, ExitState, MATCH_DURATION_MAX,
 };
-pub use ping::{NONCE_BYTES, parse_ping};
+pub use error::ServerError;
+pub use lifecycle::{MATCH_ID_BYTES_MAX, PLAYERS_MAX};
+pub use ping::{NONCE_BYTES_MAX, PING_BYTES_MAX};
 pub use server::Server;

@@ -1,352 +1,360 @@
-//! What the game server is doing, and what may happen next. No IO, no clock.
+//! What the game server is doing, and what that means for its instance metadata. No IO, no clock, no HTTP.
 //!
-//! A change is planned, written to the Fleet, and only then [committed](Lifecycle::commit): while the Fleet does
-//! not know about a match, the server does not run it.
+//! A change takes two steps, because Fleet has the last word: [`Lifecycle::decide`] says what has to be written,
+//! and only when that has been written does [`Lifecycle::commit`] make it true here. A write that failed leaves no
+//! trace.
 
-use serde::Deserialize;
+use std::sync::Arc;
+
 use serde_json::{Map, Value, json};
 
-/// User ids of one match, at most.
-pub const USER_IDS_MAX: usize = 1_000;
+use crate::config::ExitState;
 
-/// Players that may be reported, at most.
-pub const PLAYERS_MAX: u32 = 100_000;
+/// Longest match id in bytes. It travels in every ping answer, which must stay small.
+pub const MATCH_ID_BYTES_MAX: usize = 128;
 
-/// A match to start, as a matchmaker sends it. `null` and absent are the same.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-pub struct Start {
-    /// The matchmaker's id of the match; required.
-    pub match_id: Option<String>,
-    /// Free text.
-    pub game_mode: Option<String>,
-    /// Free text.
-    pub map_guid: Option<String>,
-    /// Free text, `free` unless told.
-    pub join_mode: Option<String>,
-    /// Who plays; at most [`USER_IDS_MAX`].
-    pub user_ids: Option<Vec<String>>,
+/// Most players of one match. Their ids travel in the metadata, which every List repeats.
+pub const PLAYERS_MAX: u32 = 1_000;
+
+/// Written as `last_outcome` when the program ends in the middle of a match.
+const OUTCOME_ABORTED: &str = "aborted";
+
+/// Key/value data of an instance.
+pub(crate) type Metadata = Map<String, Value>;
+
+/// A match as its matchmaker asked for it. Its parts have been checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Match {
+    pub(crate) id: Arc<str>,
+    pub(crate) game_mode: String,
+    pub(crate) map_guid: String,
+    pub(crate) join_mode: String,
+    pub(crate) user_ids: Vec<String>,
+    pub(crate) player_count: u32,
 }
 
-/// A match to finish. Without an id, whichever runs.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-pub struct Finish {
-    /// The match that is over.
-    pub match_id: Option<String>,
-    /// Free text, kept as `last_outcome`.
-    pub outcome: Option<String>,
+/// What a caller wants.
+#[derive(Clone, Debug)]
+pub(crate) enum Command {
+    /// Start a match.
+    Start(Match),
+    /// Finish the running match.
+    Finish {
+        /// Which match; empty means whichever runs.
+        match_id: String,
+        /// How it ended.
+        outcome: String,
+    },
+    /// So many players are in the match now.
+    Players(u32),
 }
 
-/// A running match.
-#[derive(Clone, Debug, PartialEq)]
-pub struct GameMatch {
-    /// The matchmaker's id.
-    pub id: String,
-    /// Counts the matches of this process, so that a timer can tell a match from a later one of the same id.
-    pub serial: u64,
+/// What a caller is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Reply {
+    Started,
+    Finished,
+    PlayersUpdated,
+    /// Another match runs.
+    Occupied {
+        running: Arc<str>,
+    },
+    /// No match runs.
+    NoMatch,
 }
 
-/// What the server is doing.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub enum State {
-    /// Free for a match.
-    #[default]
+/// What the game server is doing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum State {
     Idle,
-    /// In a match.
-    Occupied(GameMatch),
-    /// On its way out; takes no match.
-    Stopped,
+    Occupied(Match),
 }
 
 impl State {
     /// The value of `instance_state`.
-    pub fn label(&self) -> &'static str {
+    pub(crate) fn label(&self) -> &'static str {
         match self {
             Self::Idle => "idle",
             Self::Occupied(_) => "occupied",
-            Self::Stopped => "stopped",
+        }
+    }
+
+    /// The match that runs.
+    pub(crate) fn running(&self) -> Option<&Match> {
+        match self {
+            Self::Idle => None,
+            Self::Occupied(running) => Some(running),
         }
     }
 }
 
-/// Why a change is not possible.
-#[derive(Clone, Debug, PartialEq, thiserror::Error)]
-pub enum Refusal {
-    /// A start without its id.
-    #[error("match_id is required")]
-    MatchIdMissing,
-    /// More than [`USER_IDS_MAX`].
-    #[error("user_ids has {0} entries, at most {USER_IDS_MAX} are allowed")]
-    TooManyUsers(usize),
-    /// More than [`PLAYERS_MAX`].
-    #[error("count is {0}, at most {PLAYERS_MAX} is allowed")]
-    TooManyPlayers(u32),
-    /// Another match runs.
-    #[error("match {0} is running")]
-    Busy(String),
-    /// Nothing runs.
-    #[error("no match is running")]
-    NoMatch,
-    /// The server is going away.
-    #[error("the server is stopping")]
-    Stopping,
+/// What to do about a command.
+#[derive(Debug)]
+pub(crate) enum Decision {
+    /// Nothing changes.
+    Answer(Reply),
+    /// Write [`Change::update`]; if that succeeds, [`Lifecycle::commit`] the change.
+    Publish(Change),
 }
 
-/// A change that is allowed: what to write to the Fleet, and what holds once it is written.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Plan {
-    /// Keys to merge into the metadata of the instance.
-    pub metadata: Map<String, Value>,
-    /// The state afterwards.
-    pub next: State,
+/// A change that Fleet has to hear of first.
+#[derive(Debug)]
+pub(crate) struct Change {
+    pub(crate) update: Metadata,
+    pub(crate) reply: Reply,
+    next: State,
 }
 
-/// The state and what never changes about this server.
-#[derive(Clone, Debug)]
-pub struct Lifecycle {
+/// The game server's own view of itself.
+#[derive(Debug)]
+pub(crate) struct Lifecycle {
+    /// Keys that are the same in every update.
+    constants: Metadata,
     state: State,
-    game_port: u16,
-    match_api: Option<String>,
-    matches: u64,
 }
 
 impl Lifecycle {
-    /// An idle server that players reach at `game_port` and a matchmaker at `match_api`.
-    pub fn new(game_port: u16, match_api: Option<String>) -> Self {
+    /// An idle game server that players reach at `game_port`, and whose matches are started at `match_api`.
+    pub(crate) fn new(game_port: u16, match_api: Option<&str>) -> Self {
+        let mut constants = Metadata::new();
+        constants.insert("game_port".to_owned(), game_port.into());
+        if let Some(url) = match_api {
+            constants.insert("match_api".to_owned(), url.into());
+        }
         Self {
+            constants,
             state: State::Idle,
-            game_port,
-            match_api,
-            matches: 0,
         }
     }
 
-    /// What the server is doing.
-    pub fn state(&self) -> &State {
+    pub(crate) fn state(&self) -> &State {
         &self.state
     }
 
-    /// The plan was written: it holds.
-    pub fn commit(&mut self, plan: Plan) {
-        if let State::Occupied(running) = &plan.next {
-            self.matches = self.matches.max(running.serial);
-        }
-        self.state = plan.next;
+    /// Everything that Fleet should know right now. An update is always the whole picture, so that each one also
+    /// repairs whatever an earlier one of unknown fate has left behind.
+    pub(crate) fn announcement(&self) -> Metadata {
+        self.picture(&self.state)
     }
 
-    /// What a server says of itself when it has come up.
-    pub fn announce(&self) -> Plan {
-        let mut metadata = self.keys(json!({"instance_state": "idle", "player_count": 0}));
-        if let Some(address) = &self.match_api {
-            metadata.insert("match_api".to_owned(), address.clone().into());
+    /// What Fleet should know when the program has ended.
+    pub(crate) fn farewell(&self, exit_state: ExitState) -> Metadata {
+        let mut update = self.picture(&State::Idle);
+        if self.state.running().is_some() {
+            update.insert("last_outcome".to_owned(), OUTCOME_ABORTED.into());
         }
-        Plan {
-            metadata,
-            next: State::Idle,
-        }
+        update.insert("instance_state".to_owned(), exit_state.label().into());
+        update
     }
 
-    /// Starts a match. `None`: this match runs already, as when a matchmaker sends a start again.
-    ///
-    /// # Errors
-    /// [`Refusal`] when the request is not complete, another match runs or the server is stopping.
-    pub fn start(&self, start: Start) -> Result<Option<Plan>, Refusal> {
-        let id = start.match_id.filter(|id| !id.is_empty());
-        let id = id.ok_or(Refusal::MatchIdMissing)?;
-        let user_ids = start.user_ids.unwrap_or_default();
-        if user_ids.len() > USER_IDS_MAX {
-            return Err(Refusal::TooManyUsers(user_ids.len()));
-        }
-        match &self.state {
-            State::Idle => {}
-            State::Occupied(running) if running.id == id => return Ok(None),
-            State::Occupied(running) => return Err(Refusal::Busy(running.id.clone())),
-            State::Stopped => return Err(Refusal::Stopping),
-        }
-        let join_mode = start.join_mode.filter(|mode| !mode.is_empty());
-        let metadata = self.keys(json!({
-            "instance_state": "occupied",
-            "match_id": id,
-            "game_mode": start.game_mode.unwrap_or_default(),
-            "map_guid": start.map_guid.unwrap_or_default(),
-            "join_mode": join_mode.as_deref().unwrap_or("free"),
-            "player_count": user_ids.len(),
-            "user_ids": user_ids,
-        }));
-        let next = State::Occupied(GameMatch {
-            id,
-            serial: self.matches + 1,
-        });
-        Ok(Some(Plan { metadata, next }))
-    }
-
-    /// Finishes the match. On an idle server it writes idle again, so a finish that is sent twice is harmless.
-    ///
-    /// # Errors
-    /// [`Refusal::Busy`] when another match runs, [`Refusal::Stopping`] when the server is going away.
-    pub fn finish(&self, finish: Finish) -> Result<Plan, Refusal> {
-        let id = finish.match_id.unwrap_or_default();
-        match &self.state {
-            State::Occupied(running) if !id.is_empty() && running.id != id => {
-                Err(Refusal::Busy(running.id.clone()))
+    /// What `command` leads to. Sending the same start or finish again is harmless: the start changes nothing, and
+    /// the finish of an idle server writes idle once more, as the guide's program does.
+    pub(crate) fn decide(&self, command: Command) -> Decision {
+        match (command, &self.state) {
+            (Command::Start(wanted), State::Idle) => {
+                self.publish(State::Occupied(wanted), Reply::Started)
             }
-            State::Stopped => Err(Refusal::Stopping),
-            State::Idle | State::Occupied(_) => Ok(Plan {
-                metadata: self.keys(json!({
-                    "instance_state": "idle",
-                    "match_id": "",
-                    "last_outcome": finish.outcome.unwrap_or_default(),
-                    "user_ids": [],
-                    "player_count": 0,
-                })),
-                next: State::Idle,
-            }),
+            (Command::Start(wanted), State::Occupied(running)) if wanted.id == running.id => {
+                Decision::Answer(Reply::Started)
+            }
+            (Command::Start(_), State::Occupied(running)) => occupied(running),
+            (Command::Finish { match_id, .. }, State::Occupied(running))
+                if !match_id.is_empty() && *match_id != *running.id =>
+            {
+                occupied(running)
+            }
+            (Command::Finish { outcome, .. }, _) => {
+                let mut change = self.change(State::Idle, Reply::Finished);
+                let outcome = Value::String(outcome);
+                change.update.insert("last_outcome".to_owned(), outcome);
+                Decision::Publish(change)
+            }
+            (Command::Players(_), State::Idle) => Decision::Answer(Reply::NoMatch),
+            (Command::Players(player_count), State::Occupied(running)) => {
+                let next = Match {
+                    player_count,
+                    ..running.clone()
+                };
+                self.publish(State::Occupied(next), Reply::PlayersUpdated)
+            }
         }
     }
 
-    /// Reports how many players are in the match.
-    ///
-    /// # Errors
-    /// [`Refusal`] when no match runs or the count is out of bounds.
-    pub fn players(&self, count: u32) -> Result<Plan, Refusal> {
-        if count > PLAYERS_MAX {
-            return Err(Refusal::TooManyPlayers(count));
-        }
-        if !matches!(self.state, State::Occupied(_)) {
-            return Err(Refusal::NoMatch);
-        }
-        let mut metadata = Map::new();
-        metadata.insert("player_count".to_owned(), count.into());
-        Ok(Plan {
-            metadata,
-            next: self.state.clone(),
-        })
+    /// Makes a change true, now that Fleet has it.
+    pub(crate) fn commit(&mut self, change: Change) -> Reply {
+        self.state = change.next;
+        change.reply
     }
 
-    /// Says good-bye, with `label` as the state that a matchmaker sees from now on.
-    pub fn leave(&self, label: &str) -> Plan {
-        Plan {
-            metadata: self.keys(json!({
-                "instance_state": label,
+    fn publish(&self, next: State, reply: Reply) -> Decision {
+        Decision::Publish(self.change(next, reply))
+    }
+
+    fn change(&self, next: State, reply: Reply) -> Change {
+        Change {
+            update: self.picture(&next),
+            reply,
+            next,
+        }
+    }
+
+    fn picture(&self, state: &State) -> Metadata {
+        let mut update = self.constants.clone();
+        let keys = match state {
+            State::Idle => json!({
                 "match_id": "",
                 "user_ids": [],
                 "player_count": 0,
-            })),
-            next: State::Stopped,
+            }),
+            State::Occupied(running) => json!({
+                "match_id": &*running.id,
+                "game_mode": running.game_mode,
+                "map_guid": running.map_guid,
+                "join_mode": running.join_mode,
+                "user_ids": running.user_ids,
+                "player_count": running.player_count,
+            }),
+        };
+        update.insert("instance_state".to_owned(), state.label().into());
+        if let Value::Object(keys) = keys {
+            update.extend(keys);
         }
+        update
     }
+}
 
-    fn keys(&self, mut keys: Value) -> Map<String, Value> {
-        let mut metadata = keys.as_object_mut().map(std::mem::take).unwrap_or_default();
-        metadata.insert("game_port".to_owned(), self.game_port.into());
-        metadata
-    }
+fn occupied(running: &Match) -> Decision {
+    let running = Arc::clone(&running.id);
+    Decision::Answer(Reply::Occupied { running })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn start(id: &str) -> Start {
-        Start {
-            match_id: Some(id.to_owned()),
-            user_ids: Some(vec!["u1".to_owned(), "u2".to_owned()]),
-            ..Start::default()
+    fn a_match(id: &str) -> Match {
+        Match {
+            id: id.into(),
+            game_mode: "DEATH_MATCH".to_owned(),
+            map_guid: "map-01".to_owned(),
+            join_mode: "free".to_owned(),
+            user_ids: vec!["user-1".to_owned(), "user-2".to_owned()],
+            player_count: 2,
         }
     }
 
-    fn occupied(id: &str) -> Lifecycle {
+    fn start(id: &str) -> Command {
+        Command::Start(a_match(id))
+    }
+
+    fn finish(id: &str) -> Command {
+        Command::Finish {
+            match_id: id.to_owned(),
+            outcome: "draw".to_owned(),
+        }
+    }
+
+    /// Decides and, if something is to be written, pretends that it was.
+    fn apply(lifecycle: &mut Lifecycle, command: Command) -> (Option<Value>, Reply) {
+        match lifecycle.decide(command) {
+            Decision::Answer(reply) => (None, reply),
+            Decision::Publish(change) => {
+                let update = Value::Object(change.update.clone());
+                (Some(update), lifecycle.commit(change))
+            }
+        }
+    }
+
+    #[test]
+    fn a_match_goes_from_idle_to_occupied_to_idle() {
         let mut lifecycle = Lifecycle::new(7777, None);
-        let plan = lifecycle.start(start(id)).unwrap().unwrap();
-        lifecycle.commit(plan);
-        lifecycle
-    }
-
-    #[test]
-    fn a_start_writes_the_guides_keys_and_the_player_count() {
-        let plan = Lifecycle::new(7777, None)
-            .start(start("m1"))
-            .unwrap()
-            .unwrap();
-        let expected = json!({
-            "instance_state": "occupied", "match_id": "m1", "game_mode": "", "map_guid": "",
-            "join_mode": "free", "user_ids": ["u1", "u2"], "game_port": 7777, "player_count": 2
+        let idle = json!({
+            "instance_state": "idle", "game_port": 7777, "match_id": "", "user_ids": [], "player_count": 0,
         });
-        assert_eq!(Value::from(plan.metadata), expected);
-    }
+        assert_eq!(Value::Object(lifecycle.announcement()), idle);
 
-    #[test]
-    fn a_finish_writes_the_guides_keys() {
-        let finish = Finish {
-            outcome: Some("blue".to_owned()),
-            ..Finish::default()
-        };
-        let plan = occupied("m1").finish(finish).unwrap();
-        let expected = json!({
-            "instance_state": "idle", "match_id": "", "last_outcome": "blue", "user_ids": [],
-            "game_port": 7777, "player_count": 0
+        let (update, reply) = apply(&mut lifecycle, start("m1"));
+        let occupied = json!({
+            "instance_state": "occupied", "game_port": 7777, "match_id": "m1", "game_mode": "DEATH_MATCH",
+            "map_guid": "map-01", "join_mode": "free", "user_ids": ["user-1", "user-2"], "player_count": 2,
         });
-        assert_eq!(Value::from(plan.metadata), expected);
-        assert_eq!(plan.next, State::Idle);
+        assert_eq!((update, reply), (Some(occupied), Reply::Started));
+
+        let (update, reply) = apply(&mut lifecycle, finish("m1"));
+        let mut finished = idle;
+        finished["last_outcome"] = "draw".into();
+        assert_eq!((update, reply), (Some(finished), Reply::Finished));
+        assert_eq!(*lifecycle.state(), State::Idle);
     }
 
     #[test]
-    fn a_plan_that_is_not_committed_changes_nothing() {
-        let lifecycle = Lifecycle::new(7777, None);
-        lifecycle.start(start("m1")).unwrap();
-        assert_eq!(lifecycle.state(), &State::Idle);
+    fn the_same_start_or_finish_again_changes_nothing() {
+        let mut lifecycle = Lifecycle::new(7777, None);
+        apply(&mut lifecycle, start("m1"));
+        assert_eq!(apply(&mut lifecycle, start("m1")), (None, Reply::Started));
+        let finished = apply(&mut lifecycle, finish("m1"));
+        assert_eq!(apply(&mut lifecycle, finish("m1")), finished);
     }
 
     #[test]
-    fn one_match_at_a_time() {
-        let lifecycle = occupied("m1");
-        assert_eq!(
-            lifecycle.start(start("m2")),
-            Err(Refusal::Busy("m1".to_owned()))
-        );
-        assert_eq!(lifecycle.start(start("m1")), Ok(None));
-        let other = Finish {
-            match_id: Some("m2".to_owned()),
-            ..Finish::default()
+    fn another_match_is_refused_and_the_running_one_named() {
+        let mut lifecycle = Lifecycle::new(7777, None);
+        apply(&mut lifecycle, start("m1"));
+        let refusal = Reply::Occupied {
+            running: "m1".into(),
         };
-        assert_eq!(lifecycle.finish(other), Err(Refusal::Busy("m1".to_owned())));
+        assert_eq!(apply(&mut lifecycle, start("m2")), (None, refusal.clone()));
+        assert_eq!(apply(&mut lifecycle, finish("m2")), (None, refusal));
     }
 
     #[test]
-    fn a_start_needs_an_id_and_a_bounded_list_of_users() {
+    fn a_finish_without_an_id_ends_whichever_match_runs() {
+        let mut lifecycle = Lifecycle::new(7777, None);
+        apply(&mut lifecycle, start("m1"));
+        assert_eq!(apply(&mut lifecycle, finish("")).1, Reply::Finished);
+        assert_eq!(*lifecycle.state(), State::Idle);
+    }
+
+    #[test]
+    fn a_change_that_was_not_committed_leaves_no_trace() {
         let lifecycle = Lifecycle::new(7777, None);
-        assert_eq!(
-            lifecycle.start(Start::default()),
-            Err(Refusal::MatchIdMissing)
-        );
-        assert_eq!(lifecycle.start(start("")), Err(Refusal::MatchIdMissing));
-        let crowd = Start {
-            user_ids: Some(vec![String::new(); USER_IDS_MAX + 1]),
-            ..start("m1")
-        };
-        assert_eq!(
-            lifecycle.start(crowd),
-            Err(Refusal::TooManyUsers(USER_IDS_MAX + 1))
-        );
+        let before = lifecycle.announcement();
+        assert!(matches!(
+            lifecycle.decide(start("m1")),
+            Decision::Publish(_)
+        ));
+        assert_eq!(lifecycle.announcement(), before);
     }
 
     #[test]
-    fn players_are_counted_in_a_match_only() {
-        assert_eq!(Lifecycle::new(7777, None).players(3), Err(Refusal::NoMatch));
-        let lifecycle = occupied("m1");
-        assert_eq!(lifecycle.players(3).unwrap().metadata["player_count"], 3);
+    fn the_player_count_follows_the_match() {
+        let mut lifecycle = Lifecycle::new(7777, None);
         assert_eq!(
-            lifecycle.players(PLAYERS_MAX + 1),
-            Err(Refusal::TooManyPlayers(PLAYERS_MAX + 1))
+            apply(&mut lifecycle, Command::Players(1)),
+            (None, Reply::NoMatch)
         );
+        apply(&mut lifecycle, start("m1"));
+        let (update, reply) = apply(&mut lifecycle, Command::Players(5));
+        assert_eq!(reply, Reply::PlayersUpdated);
+        assert_eq!(update.unwrap()["player_count"], 5);
+        assert_eq!(lifecycle.announcement()["player_count"], 5);
     }
 
     #[test]
-    fn a_server_that_left_takes_no_match() {
-        let mut lifecycle = occupied("m1");
-        let plan = lifecycle.leave("stopped");
-        assert_eq!(plan.metadata["instance_state"], "stopped");
-        lifecycle.commit(plan);
-        assert_eq!(lifecycle.start(start("m2")), Err(Refusal::Stopping));
-        assert_eq!(lifecycle.finish(Finish::default()), Err(Refusal::Stopping));
+    fn the_farewell_ends_a_running_match() {
+        let mut lifecycle = Lifecycle::new(7777, Some("http://127.0.0.1:8080"));
+        assert_eq!(
+            lifecycle.farewell(ExitState::Idle),
+            lifecycle.announcement()
+        );
+        apply(&mut lifecycle, start("m1"));
+        let farewell = Value::Object(lifecycle.farewell(ExitState::Stopped));
+        assert_eq!(
+            farewell,
+            json!({
+                "instance_state": "stopped", "game_port": 7777, "match_api": "http://127.0.0.1:8080",
+                "match_id": "", "user_ids": [], "player_count": 0, "last_outcome": "aborted",
+            })
+        );
     }
 }

@@ -1,11 +1,8 @@
 //! The `mock-game-server` command.
 
-use std::process::ExitCode;
-
-use clap::Parser as _;
-use mock_game_server::{Arguments, command};
+use std::{env, process::ExitCode};
 
 #[tokio::main]
-async fn main() -> anyhow::Result<ExitCode> {
-    command(Arguments::parse()).await
+async fn main() -> ExitCode {
+    mock_game_server::command(env::args_os()).await
 }

@@ -19,6 +19,7 @@ const IDLE_MAX: Duration = Duration::from_secs(20);
 
 const IDLE_QUERY: &str = r#"{"Metadata":{"instance_state":"idle"},"Status":"running"}"#;
 const NONCE: &str = "bifrost000000001";
+const MATCH_ID: &str = "match-123";
 
 /// An instance, as far as a matchmaker looks at it.
 struct Picked {
@@ -80,14 +81,14 @@ impl Matchmaker<'_> {
     }
 
     async fn start(&self, picked: &Picked) -> Result<()> {
-        let body = json!({"match_id": "match-123", "game_mode": "DEATH_MATCH", "map_guid": "map-01",
+        let body = json!({"match_id": MATCH_ID, "game_mode": "DEATH_MATCH", "map_guid": "map-01",
             "join_mode": "free", "user_ids": ["user-1", "user-2"]});
         self.tell(picked, "Start a match on it", "start", &body)
             .await
     }
 
     async fn finish(&self, picked: &Picked) -> Result<()> {
-        let body = json!({"match_id": "match-123", "outcome": "team-blue-wins"});
+        let body = json!({"match_id": MATCH_ID, "outcome": "team-blue-wins"});
         self.tell(picked, "Finish the match", "finish", &body).await
     }
 
@@ -164,7 +165,7 @@ impl Matchmaker<'_> {
         let answer = timeout(STEP_MAX, socket.recv(&mut buffer)).await;
         let length = answer.with_context(|| format!("no pong from {address}"))??;
         let pong = String::from_utf8_lossy(&buffer[..length]).into_owned();
-        let expected = format!("pong {NONCE} {} occupied", picked.id);
+        let expected = format!("pong {NONCE} {} occupied {MATCH_ID}", picked.id);
         ensure!(
             pong == expected,
             "the game port answers {pong:?}, not {expected:?}"
