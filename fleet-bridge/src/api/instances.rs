@@ -25,46 +25,52 @@ use crate::{
     query::{ListQuery, Rules},
 };
 
-/// The errors that any call may be answered with.
+/// The errors that any call may be answered with. A 500 is a defect: it is not promised, so that a check of the
+/// contract finds it.
 pub(super) struct Refusals;
+
+/// The errors of a call that ODIN Fleet has no operation for.
+struct Impossible;
+
+const REFUSALS: [(&str, &str); 12] = [
+    ("400", "The call is not usable"),
+    ("401", "No token, or an unknown one"),
+    ("403", "The token's scope does not allow it"),
+    ("404", "No such instance"),
+    ("405", "The route does not take this method"),
+    ("409", "The server exists, but players cannot be sent to it"),
+    ("413", "The body is too large"),
+    ("415", "The body is not declared as JSON"),
+    ("422", "Fleet refuses the input"),
+    (
+        "502",
+        "Fleet refuses the bridge, or answers something unreadable",
+    ),
+    ("503", "Fleet or the bridge has no capacity"),
+    ("504", "Not done in time"),
+];
 
 impl IntoResponses for Refusals {
     fn responses() -> BTreeMap<String, RefOr<Response>> {
-        let statuses = [
-            (400, "The call is not usable"),
-            (401, "No token, or an unknown one"),
-            (403, "The token's scope does not allow it"),
-            (404, "No such instance"),
-            (405, "The route does not take this method"),
-            (409, "The server exists, but players cannot be sent to it"),
-            (413, "The body is too large"),
-            (415, "The body is not declared as JSON"),
-            (422, "Fleet refuses the input"),
-            (500, "The bridge made a mistake"),
-            (501, "ODIN Fleet has no such operation"),
-            (
-                502,
-                "Fleet refuses the bridge, or answers something unreadable",
-            ),
-            (503, "Fleet or the bridge has no capacity"),
-            (504, "Not done in time"),
-        ];
-        let problem = || {
-            ContentBuilder::new()
-                .schema(Some(Ref::from_schema_name("Problem")))
-                .build()
-        };
-        let response = |text: &str| {
-            ResponseBuilder::new()
-                .description(text)
-                .content(PROBLEM_JSON, problem())
-                .build()
-        };
-        statuses
-            .into_iter()
-            .map(|(status, text)| (status.to_string(), response(text).into()))
-            .collect()
+        let declared = |(status, text): (&str, &str)| (status.to_owned(), problem(text));
+        REFUSALS.into_iter().map(declared).collect()
     }
+}
+
+impl IntoResponses for Impossible {
+    fn responses() -> BTreeMap<String, RefOr<Response>> {
+        let mut responses = Refusals::responses();
+        let text = "ODIN Fleet has no such operation";
+        responses.insert("501".to_owned(), problem(text));
+        responses
+    }
+}
+
+fn problem(text: &str) -> RefOr<Response> {
+    let schema = Ref::from_schema_name("Problem");
+    let content = ContentBuilder::new().schema(Some(schema)).build();
+    let response = ResponseBuilder::new().description(text);
+    response.content(PROBLEM_JSON, content).build().into()
 }
 
 /// List game servers.
@@ -228,7 +234,7 @@ async fn read_update(
 }
 
 /// Create a game server: not possible on ODIN Fleet.
-#[utoipa::path(post, path = "/v1/instances", tag = "instances", security((), ("token" = [])), responses(Refusals))]
+#[utoipa::path(post, path = "/v1/instances", tag = "instances", security((), ("token" = [])), responses(Impossible))]
 pub(super) async fn create() -> Error {
     Error::Unimplemented(
         "ODIN Fleet keeps a fixed number of servers at each location: there is no operation that creates one. List \
@@ -239,7 +245,7 @@ pub(super) async fn create() -> Error {
 /// Reserve places on a game server: not possible on ODIN Fleet.
 #[utoipa::path(post, path = "/v1/instances/{id}/sessions", tag = "instances", security((), ("token" = [])),
     params(("id" = String, Path, description = "The Fleet's id of the server", example = "101")),
-    responses(Refusals))]
+    responses(Impossible))]
 pub(super) async fn join() -> Error {
     Error::Unimplemented(
         "ODIN Fleet has no reservation of places: there is nothing that a Join could call. Players connect to \
@@ -250,7 +256,7 @@ pub(super) async fn join() -> Error {
 /// Delete a game server: not possible on ODIN Fleet.
 #[utoipa::path(delete, path = "/v1/instances/{id}", tag = "instances", security((), ("token" = [])),
     params(("id" = String, Path, description = "The Fleet's id of the server", example = "101")),
-    responses(Refusals))]
+    responses(Impossible))]
 pub(super) async fn delete() -> Error {
     Error::Unimplemented(
         "ODIN Fleet cannot delete one chosen server: lower numInstances of its location setting instead",
