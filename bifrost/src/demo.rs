@@ -1,14 +1,19 @@
-//! `bifrost demo`: a simulated fleet, a game server for each of its services and the bridge, in one process; then
+//! `bifrost demo`: a simulated Fleet, a game server for each of its services and the bridge, in one process; then
 //! the guide's flow through it, step by step, over real HTTP and UDP.
 
 mod flow;
+mod program;
+mod servers;
 mod timeline;
 mod world;
 
-use anyhow::{Context as _, Result};
-use clap::Args;
+use std::{io, pin::pin};
 
-use self::{timeline::Timeline, world::Fleet};
+use anyhow::{Result, bail};
+use clap::Args;
+use tokio::signal::unix::{SignalKind, signal};
+
+use self::{timeline::Timeline, world::World};
 
 /// Where the parts listen. A default port that is taken is replaced by a free one; a port that was asked for is not.
 #[derive(Args, Clone, Debug, Default)]
@@ -27,22 +32,29 @@ pub(crate) struct Options {
     pub(crate) bridge_port: Option<u16>,
 }
 
-/// Runs the demo; without `--once` until Ctrl-C.
+/// Runs the demo; without `--once` until Ctrl-C or SIGTERM.
 pub(crate) async fn run(options: Options) -> Result<()> {
-    tracing_subscriber::fmt()
-        .with_writer(std::io::stderr)
-        .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
-        .init();
+    let mut end = pin!(end_signal()?);
     let timeline = Timeline::new();
-    let fleet = Fleet::start(&options, &timeline).await?;
-    let result = flow::play(&fleet, &timeline).await;
+    let mut world = tokio::select! {
+        world = World::start(&options, &timeline) => world?,
+        () = &mut end => bail!("interrupted"),
+    };
+    let mut result = tokio::select! {
+        result = flow::play(&world, &timeline) => result,
+        () = &mut end => Err(anyhow::anyhow!("interrupted")),
+    };
     if result.is_ok() && !options.once {
-        timeline.staying(&fleet);
-        tokio::signal::ctrl_c().await.context("no Ctrl-C here")?;
+        timeline.staying(&world);
+        result = tokio::select! {
+            failure = world.keep_up(&timeline) => failure.map(|never| match never {}),
+            () = &mut end => Ok(()),
+        };
         timeline.leaving();
     }
-    fleet.stop().await?;
-    result
+    // What went wrong first says more than what follows from it.
+    let ended = world.end().await;
+    result.and(ended)
 }
 
 /// Says why the demo failed.
@@ -50,18 +62,92 @@ pub(crate) fn say_failure(error: &anyhow::Error) {
     Timeline::new().failed(error);
 }
 
+fn end_signal() -> io::Result<impl Future<Output = ()>> {
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    Ok(async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+    })
+}
+
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::{net::TcpListener, time::Duration};
 
-    #[tokio::test(flavor = "multi_thread")]
-    async fn one_cycle_holds() {
-        let options = Options {
+    use tokio::time::{Instant, sleep, timeout};
+
+    use super::{flow::Matchmaker, *};
+
+    fn free_ports() -> Options {
+        Options {
             once: true,
             fleet_port: Some(0),
             control_port: Some(0),
             bridge_port: Some(0),
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn one_cycle_holds_and_ends_at_once() {
+        let started = Instant::now();
+        run(free_ports()).await.unwrap();
+        // Whoever ends after the Fleet waits for it in vain, for several seconds.
+        assert!(
+            started.elapsed() < Duration::from_secs(4),
+            "{:?}",
+            started.elapsed()
+        );
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_port_that_was_asked_for_is_never_replaced() {
+        let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = taken.local_addr().unwrap().port();
+        let options = Options {
+            bridge_port: Some(port),
+            ..free_ports()
         };
-        run(options).await.unwrap();
+        let error = format!("{:#}", run(options).await.unwrap_err());
+        assert!(
+            error.contains("--bridge-port") && error.contains(&port.to_string()),
+            "{error}"
+        );
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn game_servers_follow_the_scaling_of_the_fleet() {
+        let timeline = Timeline::new();
+        let mut world = World::start(&free_ports(), &timeline).await.unwrap();
+        let [.., (_, fleet_url), _] = world.addresses();
+        let setting = world.setting().clone();
+        let matchmaker = Matchmaker::new(&world, &timeline).unwrap();
+        let scaling = async {
+            for (instances, idle) in [(5, 14), (1, 10), (3, 12)] {
+                let url = format!("{fleet_url}/v1/app-location-settings/{}", setting.id);
+                let body = serde_json::json!({"name": setting.name, "numInstances": instances});
+                let request = reqwest::Client::new().put(url).json(&body);
+                let response = request
+                    .bearer_auth("local-development-token")
+                    .send()
+                    .await
+                    .unwrap();
+                assert_eq!(response.status(), 200);
+                while matchmaker.idle().await.unwrap().len() != idle {
+                    sleep(Duration::from_millis(20)).await;
+                }
+            }
+        };
+        let scaled = async {
+            tokio::select! {
+                () = scaling => {}
+                failure = world.keep_up(&timeline) => panic!("{failure:?}"),
+            }
+        };
+        timeout(Duration::from_secs(30), scaled).await.unwrap();
+        assert_eq!(world.game_servers(), 12);
+        world.end().await.unwrap();
     }
 }

@@ -2,9 +2,10 @@
 
 mod demo;
 
-use std::process::ExitCode;
+use std::{io, process::ExitCode};
 
 use clap::{Parser, Subcommand};
+use tracing_subscriber::EnvFilter;
 
 /// Game servers and voice for studios on ODIN.
 #[derive(Parser)]
@@ -22,6 +23,10 @@ enum Command {
 
 #[tokio::main]
 async fn main() -> ExitCode {
+    tracing_subscriber::fmt()
+        .with_writer(io::stderr)
+        .with_env_filter(EnvFilter::from_default_env())
+        .init();
     let Command::Demo(options) = Arguments::parse().command;
     match demo::run(options).await {
         Ok(()) => ExitCode::SUCCESS,

@@ -5,7 +5,7 @@ use std::time::Instant;
 use anstream::{eprintln, println};
 use anstyle::{AnsiColor, Style};
 
-use super::world::Fleet;
+use super::{servers::Setting, world::World};
 
 const TITLE: Style = Style::new().bold();
 const COMMAND: Style = AnsiColor::Cyan.on_default();
@@ -26,14 +26,16 @@ impl Timeline {
         }
     }
 
-    /// A step begins: what it is, and how to do it by hand.
-    pub(crate) fn step(&self, title: &str, command: &str) {
+    /// A step begins.
+    pub(crate) fn step(&self, title: &str) {
         let seconds = self.started.elapsed().as_secs_f32();
         println!();
         println!("{QUIET}{seconds:6.2} s{QUIET:#}  {TITLE}{title}{TITLE:#}");
-        for line in command.lines() {
-            println!("          {COMMAND}{line}{COMMAND:#}");
-        }
+    }
+
+    /// How to do the step by hand.
+    pub(crate) fn command(&self, command: &str) {
+        println!("          {COMMAND}{command}{COMMAND:#}");
     }
 
     /// The step held.
@@ -41,32 +43,55 @@ impl Timeline {
         println!("          {GOOD}ok{GOOD:#}  {text}");
     }
 
-    /// Something worth knowing.
+    /// Something worth knowing about a step.
     pub(crate) fn note(&self, text: &str) {
         println!("          {QUIET}{text}{QUIET:#}");
     }
 
+    /// Something that happened while the world stays up.
+    pub(crate) fn happened(&self, text: &str) {
+        let seconds = self.started.elapsed().as_secs_f32();
+        println!("{QUIET}{seconds:6.2} s{QUIET:#}  {text}");
+    }
+
     /// The world stays up.
-    pub(crate) fn staying(&self, fleet: &Fleet) {
+    pub(crate) fn staying(&self, world: &World) {
         println!();
-        println!("{TITLE}The fleet stays up until Ctrl-C.{TITLE:#} Every command above works now.");
-        for (name, address) in fleet.addresses() {
+        println!(
+            "{GOOD}Everything holds.{GOOD:#} {TITLE}The world stays up until Ctrl-C, and every command above works \
+             now.{TITLE:#}"
+        );
+        for (name, address) in world.addresses() {
             println!("          {name:<16}{COMMAND}{address}{COMMAND:#}");
         }
+        println!();
+        let Setting {
+            name, instances, ..
+        } = world.setting();
+        let more = instances + 2;
         println!(
-            "          {QUIET}Fleet API token: {}{QUIET:#}",
-            fleet.token()
+            "          Scale {name} from {instances} to {more} servers, and watch them come up:"
         );
+        self.command(&world.scale_command(more));
+        println!();
     }
 
+    /// The world ends.
     pub(crate) fn leaving(&self) {
         println!();
-        self.note("stopping …");
+        self.happened("ending: every game server takes itself out of matchmaking");
     }
 
-    /// The demo ends here.
+    /// The demo has failed.
     pub(crate) fn failed(&self, error: &anyhow::Error) {
+        // Some errors already say what has caused them.
+        let mut text = error.to_string();
+        for cause in error.chain().skip(1).map(ToString::to_string) {
+            if !text.ends_with(&cause) {
+                text = format!("{text}: {cause}");
+            }
+        }
         eprintln!();
-        eprintln!("          {BAD}failed{BAD:#}  {error:#}");
+        eprintln!("          {BAD}failed{BAD:#}  {text}");
     }
 }

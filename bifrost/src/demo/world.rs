@@ -1,225 +1,221 @@
-//! Starts and stops everything that the demo shows: the simulated Fleet, a game server for each of its services, and
-//! the bridge.
+//! Starts and ends everything that the demo shows: the simulated Fleet, the game servers, and the bridge.
 
 use std::{
-    collections::BTreeSet,
-    net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket},
+    convert::Infallible,
+    net::{Ipv4Addr, SocketAddr, TcpListener},
     time::Duration,
 };
 
-use anyhow::{Context as _, Result, ensure};
-use mock_fleet::{World, world::PublishedPorts};
-use serde_json::Value;
-use tokio::{sync::watch, task::JoinSet, time::timeout};
+use anyhow::{Context as _, Result, bail, ensure};
+use mock_fleet::world::PublishedPorts;
+use tokio::time::sleep;
 
-use super::{Options, timeline::Timeline};
+use super::{
+    Options,
+    program::Program,
+    servers::{Access, GamePorts, GameServers, Setting},
+    timeline::Timeline,
+};
 
 const WORLD: &str = include_str!("world.toml");
-const TOKEN: &str = "local-development-token";
-const APP_ID: u64 = 1;
 
-/// The programs' defaults; each is replaced by a free port when it is taken.
-const FLEET_PORT: u16 = 8085;
-const CONTROL_PORT: u16 = 8086;
-const BRIDGE_PORT: u16 = 8090;
+/// What [`WORLD`] contains.
+const ACCESS: Access = Access {
+    token: "local-development-token",
+    app_id: 1,
+};
 
-/// Game ports to choose from: more than there are services, so that some are left for those that scaling adds.
-const GAME_PORTS: usize = 48;
+/// How often the game servers follow what the Fleet runs. Scaling takes a few hundred milliseconds a server.
+const FOLLOW_EVERY: Duration = Duration::from_millis(500);
 
-/// Everything must have ended within this time.
-const STOP_MAX: Duration = Duration::from_secs(20);
-
-/// The running world.
-pub(crate) struct Fleet {
-    fleet_url: String,
-    control: SocketAddr,
-    bridge: SocketAddr,
-    game_servers: usize,
-    stop: watch::Sender<bool>,
-    programs: JoinSet<Result<()>>,
+/// A listener of the demo. Its default port is replaced by a free one when it is taken; a port that was asked for is
+/// not.
+#[derive(Clone, Copy, Debug)]
+struct Port {
+    flag: &'static str,
+    default: u16,
+    asked: Option<u16>,
 }
 
-impl Fleet {
+/// The running world.
+#[derive(Debug)]
+pub(crate) struct World {
+    fleet: Program,
+    fleet_url: String,
+    controls: SocketAddr,
+    setting: Setting,
+    servers: GameServers,
+    bridge: Program,
+    bridge_url: String,
+}
+
+impl World {
+    /// Starts everything; when this returns, every game server has announced itself and the bridge listens.
     pub(crate) async fn start(options: &Options, timeline: &Timeline) -> Result<Self> {
-        timeline.step(
-            "Start the world: a simulated Fleet, its game servers, the bridge",
-            "",
-        );
-        let (stop, stopped) = watch::channel(false);
-        let ended = move || wait(stopped.clone());
-        let mut programs = JoinSet::new();
-
-        let mut world = World::from_toml(WORLD, "world.toml")?;
-        world.published_ports = PublishedPorts::List(free_game_ports()?);
-        let mut config = mock_fleet::Config::new(world);
-        config.listen = address(options.fleet_port, FLEET_PORT, "the Fleet", timeline)?;
-        config.control_listen = Some(address(
-            options.control_port,
-            CONTROL_PORT,
-            "the controls",
-            timeline,
-        )?);
-        let simulator = mock_fleet::Server::bind(config).await?;
+        timeline.step("Start the world: a simulated Fleet, its game servers, the bridge");
+        let game_ports = GamePorts::reserve()?;
+        let simulator = simulator(options, &game_ports, timeline).await?;
         let fleet_url = simulator.base_url();
-        let control = simulator.control_addr().context("no controls")?;
-        let shutdown = ended();
-        programs.spawn(async move { Ok(simulator.run(shutdown).await?) });
+        let controls = simulator.control_addr().context("no controls")?;
+        let run = |shutdown| async { Ok(simulator.run(shutdown).await?) };
+        let fleet = Program::start("the simulated Fleet", run);
+        timeline.held(&format!("the Fleet API at {fleet_url}"));
 
-        let services = services(&fleet_url).await?;
-        let cities: BTreeSet<_> = services
-            .iter()
-            .map(|service| service.city.as_str())
-            .collect();
-        timeline.held(&format!(
-            "Fleet API with {} services in {} cities: {fleet_url}",
-            services.len(),
-            cities.len()
-        ));
+        let mut servers = GameServers::new(&fleet_url, ACCESS, game_ports)?;
+        servers.follow().await?;
+        ensure!(servers.count() > 0, "the Fleet runs nothing");
+        let cities: Vec<_> = servers.cities().into_iter().collect();
+        let (count, cities) = (servers.count(), cities.join(", "));
+        timeline.held(&format!("{count} game servers in {cities}"));
 
-        for service in &services {
-            let server = mock_game_server::Server::bind(service.config(&fleet_url)?)
-                .await
-                .with_context(|| format!("the game server of service {}", service.id))?;
-            let shutdown = ended();
-            programs.spawn(async move { Ok(server.run(shutdown).await?) });
-        }
-        timeline.held(&format!(
-            "{} game servers have marked themselves idle",
-            services.len()
-        ));
-
-        let mut config = fleet_bridge::Config::new(APP_ID, &fleet_url, TOKEN)?;
-        config.listen = address(options.bridge_port, BRIDGE_PORT, "the bridge", timeline)?;
-        let server = fleet_bridge::Server::bind(config).await?;
-        let bridge = server.local_addr();
-        let shutdown = ended();
-        programs.spawn(async move {
+        let mut config = fleet_bridge::Config::new(ACCESS.app_id, &fleet_url, ACCESS.token)?;
+        let port = Port {
+            flag: "--bridge-port",
+            default: 8090,
+            asked: options.bridge_port,
+        };
+        config.listen = port.address(timeline);
+        let server = fleet_bridge::Server::bind(config).await;
+        let server = server.with_context(|| port.failure("the bridge"))?;
+        let bridge_url = server.base_url();
+        let run = |shutdown| async {
             server.run(shutdown).await;
             Ok(())
-        });
-        timeline.held(&format!("bridge: http://{bridge}"));
+        };
+        let bridge = Program::start("the bridge", run);
+        timeline.held(&format!("the bridge at {bridge_url}"));
         Ok(Self {
+            fleet,
             fleet_url,
-            control,
+            controls,
+            setting: servers.setting().await?,
+            servers,
             bridge,
-            game_servers: services.len(),
-            stop,
-            programs,
+            bridge_url,
         })
     }
 
-    pub(crate) fn bridge_url(&self) -> String {
-        format!("http://{}", self.bridge)
+    pub(crate) fn bridge_url(&self) -> &str {
+        &self.bridge_url
     }
 
     pub(crate) fn game_servers(&self) -> usize {
-        self.game_servers
+        self.servers.count()
     }
 
-    pub(crate) fn token(&self) -> &'static str {
-        TOKEN
-    }
-
+    /// What a person may want to open.
     pub(crate) fn addresses(&self) -> [(&'static str, String); 4] {
-        let bridge = self.bridge_url();
         [
-            ("bridge", bridge.clone()),
-            ("interface", format!("{bridge}/docs")),
+            ("bridge", self.bridge_url.clone()),
+            ("its interface", format!("{}/docs", self.bridge_url)),
             ("Fleet API", self.fleet_url.clone()),
-            ("Fleet controls", format!("http://{}", self.control)),
+            ("Fleet controls", format!("http://{}", self.controls)),
         ]
     }
 
-    /// Ends every program and waits for it. The game servers say good-bye to the Fleet, so the Fleet ends as well only
-    /// when its open calls have.
-    pub(crate) async fn stop(mut self) -> Result<()> {
-        self.stop.send_replace(true);
-        let all = async {
-            while let Some(ended) = self.programs.join_next().await {
-                // A good-bye that comes after the Fleet has gone is lost, as in any shutdown of a whole machine.
-                if let Err(error) = ended? {
-                    tracing::debug!("{error:#}");
+    /// The setting that is shown being scaled.
+    pub(crate) fn setting(&self) -> &Setting {
+        &self.setting
+    }
+
+    /// The command that gives [`Self::setting`] this many servers.
+    pub(crate) fn scale_command(&self, instances: u64) -> String {
+        let Setting { id, name, .. } = &self.setting;
+        let url = format!("{}/v1/app-location-settings/{id}", self.fleet_url);
+        let token = ACCESS.token;
+        format!(
+            "curl -s -X PUT {url} -H 'Authorization: Bearer {token}' -H 'Content-Type: application/json' \
+             -d '{{\"name\":\"{name}\",\"numInstances\":{instances}}}'"
+        )
+    }
+
+    /// Lets the game servers follow what the Fleet runs, for as long as it is polled. Returns when something has
+    /// ended that should not have.
+    pub(crate) async fn keep_up(&mut self, timeline: &Timeline) -> Result<Infallible> {
+        let mut last_failure = None;
+        loop {
+            sleep(FOLLOW_EVERY).await;
+            for program in [&self.fleet, &self.bridge] {
+                if program.has_ended() {
+                    bail!("{} has ended by itself", program.name());
                 }
             }
-            Ok(())
-        };
-        timeout(STOP_MAX, all)
-            .await
-            .context("not everything has ended")?
+            match self.servers.follow().await {
+                Ok(changes) => {
+                    last_failure = None;
+                    for service in changes.ended {
+                        timeline.happened(&format!("game server {} has ended", service.id));
+                    }
+                    for service in changes.started {
+                        let (id, city, port) = (service.id, service.city, service.game_port);
+                        timeline
+                            .happened(&format!("game server {id} in {city} runs on port {port}"));
+                    }
+                }
+                // Faults can be injected, so this is not the end; but it is said only once.
+                Err(error) => {
+                    let failure = format!("{error:#}");
+                    if last_failure.as_ref() != Some(&failure) {
+                        timeline.happened(&format!("not now: {failure}"));
+                    }
+                    last_failure = Some(failure);
+                }
+            }
+        }
+    }
+
+    /// Ends everything. The game servers say good-bye to the Fleet, so it ends last.
+    pub(crate) async fn end(self) -> Result<()> {
+        let servers = self.servers.end().await;
+        let bridge = self.bridge.end().await;
+        let fleet = self.fleet.end().await;
+        servers.and(bridge).and(fleet)
     }
 }
 
-struct Service {
-    id: i64,
-    city: String,
-    game_port: u16,
-}
-
-impl Service {
-    fn config(&self, fleet_url: &str) -> Result<mock_game_server::Config> {
-        let mut config = mock_game_server::Config::local(fleet_url, TOKEN, self.id)?;
-        config.game_port = self.game_port;
-        config.public_url = Some("http://127.0.0.1:{port}".to_owned());
-        Ok(config)
-    }
-
-    fn read(service: &Value) -> Option<Self> {
-        let ports = service["ports"].as_array()?;
-        let game_port = ports.iter().find(|port| port["name"] == "game_port")?;
-        Some(Self {
-            id: service["id"].as_i64()?,
-            city: service["location"]["city"].as_str()?.to_owned(),
-            game_port: u16::try_from(game_port["publishedPort"].as_u64()?).ok()?,
-        })
-    }
-}
-
-/// What the Fleet runs, asked as anyone would.
-async fn services(fleet_url: &str) -> Result<Vec<Service>> {
-    let http = reqwest::Client::builder()
-        .timeout(Duration::from_secs(5))
-        .build()?;
-    let url = format!("{fleet_url}/v1/apps/{APP_ID}/services?perPage=100");
-    let response = http
-        .get(url)
-        .bearer_auth(TOKEN)
-        .send()
-        .await?
-        .error_for_status()?;
-    let page: Value = response.json().await?;
-    let services = page["data"].as_array().context("the Fleet lists nothing")?;
-    let read = |service| Service::read(service).with_context(|| format!("no game port: {service}"));
-    let services = services.iter().map(read).collect::<Result<Vec<_>>>()?;
-    ensure!(!services.is_empty(), "the Fleet lists no service");
-    Ok(services)
-}
-
-/// UDP ports that were free a moment ago, all different.
-fn free_game_ports() -> Result<Vec<u16>> {
-    let bind = |_| UdpSocket::bind((Ipv4Addr::LOCALHOST, 0));
-    let sockets = (0..GAME_PORTS).map(bind).collect::<Result<Vec<_>, _>>()?;
-    let port = |socket: &UdpSocket| Ok(socket.local_addr()?.port());
-    sockets.iter().map(port).collect()
-}
-
-/// A port that was asked for is never changed; a default that is taken is.
-fn address(
-    asked: Option<u16>,
-    default: u16,
-    what: &str,
+async fn simulator(
+    options: &Options,
+    game_ports: &GamePorts,
     timeline: &Timeline,
-) -> Result<SocketAddr> {
-    let local = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-    if let Some(port) = asked {
-        return Ok(local(port));
-    }
-    if TcpListener::bind(local(default)).is_ok() {
-        return Ok(local(default));
-    }
-    timeline.note(&format!("port {default} is taken: {what} takes a free one"));
-    Ok(local(0))
+) -> Result<mock_fleet::Server> {
+    let mut world = mock_fleet::World::from_toml(WORLD, "world.toml")?;
+    world.published_ports = PublishedPorts::List(game_ports.list());
+    let port = Port {
+        flag: "--fleet-port",
+        default: 8085,
+        asked: options.fleet_port,
+    };
+    let controls = Port {
+        flag: "--control-port",
+        default: 8086,
+        asked: options.control_port,
+    };
+    let mut config = mock_fleet::Config::new(world);
+    config.listen = port.address(timeline);
+    config.control_listen = Some(controls.address(timeline));
+    let server = mock_fleet::Server::bind(config).await;
+    server.with_context(|| format!("{}, {}", port.failure("the simulated Fleet"), controls.flag))
 }
 
-async fn wait(mut stopped: watch::Receiver<bool>) {
-    let _ = stopped.wait_for(|stop| *stop).await;
+impl Port {
+    fn address(self, timeline: &Timeline) -> SocketAddr {
+        let Self {
+            flag,
+            default,
+            asked,
+        } = self;
+        let local = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        let wanted = local(asked.unwrap_or(default));
+        if asked.is_some() || TcpListener::bind(wanted).is_ok() {
+            return wanted;
+        }
+        timeline.note(&format!(
+            "port {default} is taken, a free one is used ({flag} chooses another)"
+        ));
+        local(0)
+    }
+
+    fn failure(self, what: &str) -> String {
+        format!("{what} does not start; see {}", self.flag)
+    }
 }
