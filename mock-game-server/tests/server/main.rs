@@ -1,0 +1,5 @@
+//! The running server against a Fleet that takes or refuses updates.
+
+mod harness;
+mod requests;
+mod updates;
