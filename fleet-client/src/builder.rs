@@ -1,6 +1,6 @@
 //! Makes a client from its settings.
 
-use std::{sync::Arc, time::Duration};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use http::{
     HeaderMap, HeaderValue,
@@ -146,7 +146,12 @@ impl Builder {
         if let Some(token) = self.token {
             headers.insert(AUTHORIZATION, token.into_header());
         }
-        let client = reqwest::Client::builder()
+        let mut client = reqwest::Client::builder();
+        if is_loopback(&base_url) {
+            // A proxy of the environment cannot reach a simulator on this machine.
+            client = client.no_proxy();
+        }
+        let client = client
             .default_headers(headers)
             .user_agent(self.user_agent)
             .connect_timeout(self.connect_timeout)
@@ -183,9 +188,34 @@ fn checked_url(text: &str) -> Result<String, BuildError> {
     Ok(text.trim_end_matches('/').to_owned())
 }
 
+fn is_loopback(url: &str) -> bool {
+    let url = Url::parse(url).ok();
+    let host = url.as_ref().and_then(Url::host_str).unwrap_or_default();
+    let ip = host.trim_matches(['[', ']']).parse::<IpAddr>();
+    host == "localhost" || ip.is_ok_and(|ip| ip.is_loopback())
+}
+
 #[cfg(test)]
 mod tests {
-    use super::checked_url;
+    use super::{checked_url, is_loopback};
+
+    #[test]
+    fn only_this_machine_is_reached_without_a_proxy() {
+        for url in [
+            "http://127.0.0.1:8085/api",
+            "http://[::1]:8085",
+            "http://localhost/api",
+        ] {
+            assert!(is_loopback(url), "{url}");
+        }
+        for url in [
+            "https://fleet.4players.io/api",
+            "http://10.0.0.1",
+            "http://localhost.example.com",
+        ] {
+            assert!(!is_loopback(url), "{url}");
+        }
+    }
 
     #[test]
     fn only_plain_http_addresses_are_taken() {
