@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// `EX_USAGE` of sysexits.h: the settings are wrong.
-const EXIT_BAD_CONFIG: u8 = 64;
+pub const EXIT_BAD_CONFIG: u8 = 64;
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum LogFormat {

@@ -3,9 +3,21 @@
 use std::process::ExitCode;
 
 use clap::Parser as _;
-use fleet_bridge::{Arguments, command};
+use fleet_bridge::{Arguments, EXIT_BAD_CONFIG, command};
 
 #[tokio::main]
 async fn main() -> anyhow::Result<ExitCode> {
-    command(Arguments::parse()).await
+    match Arguments::try_parse() {
+        Ok(arguments) => command(arguments).await,
+        Err(error) => {
+            // When the terminal is gone there is nobody left to tell.
+            let _ = error.print();
+            let code = if error.use_stderr() {
+                EXIT_BAD_CONFIG
+            } else {
+                0
+            };
+            Ok(ExitCode::from(code))
+        }
+    }
 }

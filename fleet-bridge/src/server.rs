@@ -28,7 +28,7 @@ pub enum ServerError {
     #[error("ODIN_API_URL: {0}")]
     Client(#[from] fleet_client::BuildError),
     /// The address is taken or not ours.
-    #[error("cannot listen on {address}: {source}")]
+    #[error("cannot listen on {address}")]
     Bind {
         /// The address that was asked for.
         address: SocketAddr,
