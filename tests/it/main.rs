@@ -1,5 +1,6 @@
 //! The programs together, in one test binary.
 
+mod bridge;
 mod cases;
 mod outage;
 mod processes;
