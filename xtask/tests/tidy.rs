@@ -11,18 +11,28 @@ use cargo_metadata::{DependencyKind, MetadataCommand};
 /// Who may import whom, ground floor first. A crate that is not listed fails the test.
 const LAYERS: &[(&str, &[&str])] = &[
     ("fleet-client", &[]),
+    ("gateway-api", &[]),
     ("mock-fleet", &[]),
     ("mock-game-server", &["fleet-client"]),
     ("fleet-bridge", &["fleet-client"]),
+    ("gateway", &["gateway-api"]),
     (
         "bifrost",
-        &["fleet-bridge", "mock-fleet", "mock-game-server"],
+        &[
+            "fleet-bridge",
+            "gateway",
+            "gateway-api",
+            "mock-fleet",
+            "mock-game-server",
+        ],
     ),
     (
         "integration-tests",
         &[
             "fleet-bridge",
             "fleet-client",
+            "gateway",
+            "gateway-api",
             "mock-fleet",
             "mock-game-server",
         ],
