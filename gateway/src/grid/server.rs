@@ -1,0 +1,142 @@
+//! A voice server as its reports show it, and the tasks that wait for it.
+
+use std::collections::VecDeque;
+
+use gateway_api::{KeyId, ReportedRoom, Task};
+use serde::{Deserialize, Serialize};
+
+use super::{Delivery, Refused, ServerReport, TaskKey, TaskSource, Timestamp, WaitingTask};
+
+/// Most tasks that wait for one server. More are refused: nothing is dropped without a word.
+pub const TASKS_MAX: usize = 10_000;
+
+/// Most bytes of messages and user data that wait for one server.
+pub const TASK_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// A voice server.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Server {
+    /// Id of its key.
+    pub key_id: KeyId,
+    /// Its version, as last reported.
+    pub version: String,
+    /// Whether it gets no rooms because it is silent.
+    pub disabled: bool,
+    /// Its first report.
+    pub first_seen: Timestamp,
+    /// Its last report.
+    pub last_seen: Timestamp,
+    /// What it said last.
+    pub report: LastReport,
+    /// Whether its last report acknowledged tasks.
+    pub acknowledges: bool,
+    tasks: VecDeque<WaitingTask>,
+}
+
+/// What a server said last.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct LastReport {
+    /// How busy it is; any number.
+    pub load: f64,
+    /// Connected clients.
+    pub clients: u64,
+    /// Its rooms.
+    pub rooms: Vec<ReportedRoom>,
+}
+
+impl Server {
+    pub(super) fn new(key_id: KeyId, now: Timestamp) -> Self {
+        Self {
+            key_id,
+            version: String::new(),
+            disabled: false,
+            first_seen: now,
+            last_seen: now,
+            report: LastReport::default(),
+            acknowledges: false,
+            tasks: VecDeque::new(),
+        }
+    }
+
+    /// Takes over what a report says; gives the report before.
+    pub(super) fn update(&mut self, report: &ServerReport, now: Timestamp) -> LastReport {
+        report.version.clone_into(&mut self.version);
+        self.disabled = false;
+        self.last_seen = now;
+        self.acknowledges = report.acknowledged.is_some();
+        let last = LastReport {
+            load: report.load,
+            clients: report.clients,
+            rooms: report.rooms.clone(),
+        };
+        std::mem::replace(&mut self.report, last)
+    }
+
+    /// How many tasks wait.
+    pub fn tasks_waiting(&self) -> usize {
+        self.tasks.len()
+    }
+
+    /// When the oldest waiting task was queued.
+    pub fn waiting_since(&self) -> Option<Timestamp> {
+        self.tasks.front().map(|task| task.queued)
+    }
+
+    pub(super) fn has_room_for_task(&self) -> Result<(), Refused> {
+        let bytes: usize = self.tasks.iter().map(|it| payload(&it.task)).sum();
+        if self.tasks.len() < TASKS_MAX && bytes < TASK_BYTES_MAX {
+            return Ok(());
+        }
+        Err(Refused::QueueFull)
+    }
+
+    /// Queues a task, unless the same one is waiting already or the queue is full.
+    pub(super) fn queue(&mut self, task: Task, address: &str, source: &mut TaskSource<'_>) {
+        if self.has_room_for_task().is_err() {
+            return;
+        }
+        self.tasks.push_back(source.next(task));
+        source.woken.push(address.to_owned());
+    }
+
+    /// Whether this very task waits already.
+    pub(super) fn awaits(&self, task: &Task) -> bool {
+        self.tasks.iter().any(|it| it.task == *task)
+    }
+
+    /// Removes what was acknowledged.
+    pub(super) fn acknowledge(&mut self, last: u64) -> Vec<WaitingTask> {
+        let done = self.tasks.iter().take_while(|task| task.id <= last).count();
+        self.tasks.drain(..done).collect()
+    }
+
+    /// Removes these tasks.
+    pub(super) fn release(&mut self, keys: &[TaskKey]) {
+        self.tasks.retain(|task| !keys.contains(&task.key));
+    }
+
+    /// What goes out now. A server that acknowledges keeps its queue; any other gets each task once.
+    pub(super) fn deliver(&mut self) -> Delivery {
+        if self.acknowledges {
+            return Delivery {
+                tasks: self.tasks.iter().cloned().collect(),
+                acknowledges: true,
+                released: Vec::new(),
+            };
+        }
+        let tasks: Vec<_> = self.tasks.drain(..).collect();
+        Delivery {
+            released: tasks.clone(),
+            tasks,
+            acknowledges: false,
+        }
+    }
+}
+
+fn payload(task: &Task) -> usize {
+    match task {
+        Task::RoomUpdate { user_data, .. } => user_data.len(),
+        Task::RoomSendMessage { message, .. } => message.len(),
+        Task::RoomClose { .. } | Task::RoomBanClient { .. } => 0,
+    }
+}
