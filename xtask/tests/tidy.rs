@@ -12,10 +12,11 @@ use cargo_metadata::{DependencyKind, MetadataCommand};
 const LAYERS: &[(&str, &[&str])] = &[
     ("fleet-client", &[]),
     ("gateway-api", &[]),
+    ("service", &[]),
     ("mock-fleet", &[]),
     ("mock-game-server", &["fleet-client"]),
     ("fleet-bridge", &["fleet-client"]),
-    ("gateway", &["gateway-api"]),
+    ("gateway", &["gateway-api", "service"]),
     (
         "bifrost",
         &[

@@ -1,0 +1,358 @@
+//! Settings files in TOML. A mistake is told by file, line and key, and never quotes a line that may hold a secret.
+
+use std::{
+    collections::HashMap,
+    env,
+    ffi::OsString,
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use serde::de::DeserializeOwned;
+
+use crate::Secret;
+
+/// A setting that is missing or malformed. The text names the variable, or the file, line and key.
+#[derive(Debug, thiserror::Error)]
+pub enum SettingsError {
+    /// A variable of the environment.
+    #[error("{variable} {problem}")]
+    Variable {
+        /// Its name.
+        variable: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// The file as a whole.
+    #[error("{path} cannot be read: {cause}")]
+    File {
+        /// The file.
+        path: String,
+        /// What the system says.
+        cause: io::Error,
+    },
+    /// A place in the file.
+    #[error("{path}:{line}: {key}: {problem}")]
+    Key {
+        /// The file.
+        path: String,
+        /// The line, from 1.
+        line: usize,
+        /// The key with its sections.
+        key: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// Something that no single setting is to blame for.
+    #[error("{0}")]
+    Whole(String),
+}
+
+impl SettingsError {
+    /// A variable that is wrong.
+    pub fn variable(variable: impl Into<String>, problem: impl Into<String>) -> Self {
+        Self::Variable {
+            variable: variable.into(),
+            problem: problem.into(),
+        }
+    }
+}
+
+/// The variables of the environment that are text and not empty.
+pub fn variables() -> HashMap<String, String> {
+    let text = |(name, value): (OsString, OsString)| {
+        Some((name.into_string().ok()?, value.into_string().ok()?))
+    };
+    env::vars_os()
+        .filter_map(text)
+        .filter(|(_, value)| !value.is_empty())
+        .collect()
+}
+
+/// A settings file, kept to find the line of a key, and the variables beside it.
+#[derive(Debug, Default)]
+pub struct Settings {
+    path: PathBuf,
+    text: String,
+    variables: HashMap<String, String>,
+}
+
+impl Settings {
+    /// Reads a file; without one everything must come from variables and defaults.
+    ///
+    /// # Errors
+    /// [`SettingsError::File`].
+    pub fn read(
+        path: Option<&Path>,
+        variables: HashMap<String, String>,
+    ) -> Result<Self, SettingsError> {
+        let (path, text) = match path {
+            None => (PathBuf::new(), String::new()),
+            Some(path) => {
+                let text = fs::read_to_string(path).map_err(|cause| SettingsError::File {
+                    path: path.display().to_string(),
+                    cause,
+                })?;
+                (path.to_owned(), text)
+            }
+        };
+        Ok(Self {
+            path,
+            text,
+            variables,
+        })
+    }
+
+    /// The file as a struct.
+    ///
+    /// # Errors
+    /// [`SettingsError::Key`] for the first mistake.
+    pub fn parse<T: DeserializeOwned>(&self) -> Result<T, SettingsError> {
+        let deserializer = toml::Deserializer::parse(&self.text)
+            .map_err(|error| self.parse_error("the file".to_owned(), &error))?;
+        serde_path_to_error::deserialize(deserializer)
+            .map_err(|error| self.parse_error(error.path().to_string(), error.inner()))
+    }
+
+    /// The parser's own text would quote the line, and with it a secret that stands on it.
+    fn parse_error(&self, key: String, error: &toml::de::Error) -> SettingsError {
+        let before = error.span().and_then(|span| self.text.get(..span.start));
+        SettingsError::Key {
+            path: self.path.display().to_string(),
+            line: before.map_or(1, |before| before.matches('\n').count() + 1),
+            key,
+            problem: without_text(error.message()),
+        }
+    }
+
+    /// An error about a key of the file, e.g. `limit.requests` or `customers[1].id`.
+    pub fn error(&self, key: &str, problem: impl Into<String>) -> SettingsError {
+        SettingsError::Key {
+            path: self.path.display().to_string(),
+            line: self.line_of(key),
+            key: key.to_owned(),
+            problem: problem.into(),
+        }
+    }
+
+    /// The line that sets a key; else the line of the nearest section around it; else the first.
+    fn line_of(&self, key: &str) -> usize {
+        let mut arrays: HashMap<String, usize> = HashMap::new();
+        let mut section = String::new();
+        let mut nearest = (0, 1);
+        for (number, line) in (1..).zip(self.text.lines()) {
+            let line = line.trim();
+            let found = if let Some(name) = header(line, "[[", "]]") {
+                section = resolve(name, &arrays);
+                let count = arrays.entry(section.clone()).or_default();
+                *count += 1;
+                section = format!("{section}[{}]", *count - 1);
+                section.clone()
+            } else if let Some(name) = header(line, "[", "]") {
+                section = resolve(name, &arrays);
+                section.clone()
+            } else if let Some((name, _)) = line.split_once('=') {
+                match section.is_empty() {
+                    true => name.trim().to_owned(),
+                    false => format!("{section}.{}", name.trim()),
+                }
+            } else {
+                continue;
+            };
+            if found == key {
+                return number;
+            }
+            let is_around = key
+                .strip_prefix(found.as_str())
+                .is_some_and(|rest| rest.starts_with(['.', '[']));
+            if is_around && found.len() > nearest.0 {
+                nearest = (found.len(), number);
+            }
+        }
+        nearest.1
+    }
+
+    /// A variable of the environment.
+    pub fn variable(&self, name: &str) -> Option<&str> {
+        self.variables.get(name).map(String::as_str)
+    }
+
+    /// A secret file's text without the line end. A relative path is relative to the working directory.
+    ///
+    /// # Errors
+    /// [`SettingsError::Key`] when it cannot be read.
+    pub fn secret_file(&self, key: &str, file: &Path) -> Result<Secret, SettingsError> {
+        let text = fs::read_to_string(file).map_err(|error| {
+            self.error(key, format!("{} cannot be read: {error}", file.display()))
+        })?;
+        let secret = text.trim_end_matches(['\r', '\n']).to_owned();
+        Ok(secret.into())
+    }
+
+    /// A secret that has one source: a variable, a file the settings name, or the settings themselves.
+    ///
+    /// # Errors
+    /// [`SettingsError`] when it is given twice, or its file cannot be read.
+    pub fn secret(
+        &self,
+        variable: &str,
+        file: (&str, Option<&Path>),
+        inline: (&str, Option<String>),
+    ) -> Result<Option<Secret>, SettingsError> {
+        let named = self.variable(variable);
+        match (named, file.1, inline.1) {
+            (None, None, None) => Ok(None),
+            (Some(text), None, None) => Ok(Some(text.to_owned().into())),
+            (None, Some(path), None) => self.secret_file(file.0, path).map(Some),
+            (None, None, Some(text)) => {
+                self.warn_if_readable(inline.0);
+                Ok(Some(text.into()))
+            }
+            (Some(_), Some(_), _) => Err(self.error(file.0, twice(variable))),
+            (Some(_), None, Some(_)) => Err(self.error(inline.0, twice(variable))),
+            (None, Some(_), Some(_)) => Err(self.error(inline.0, twice(file.0))),
+        }
+    }
+
+    /// Says so when a file that holds a secret is open to everybody on the machine.
+    fn warn_if_readable(&self, key: &str) {
+        use std::os::unix::fs::PermissionsExt as _;
+        let mode = fs::metadata(&self.path).map(|it| it.permissions().mode());
+        if mode.is_ok_and(|mode| mode & 0o004 != 0) {
+            let path = self.path.display();
+            tracing::warn!(
+                "{path}: holds the secret {key}, and every user of this machine can read it"
+            );
+        }
+    }
+}
+
+/// Serde shows a string of the wrong type or form; it may be a secret under the wrong key.
+fn without_text(message: &str) -> String {
+    let quoted = message.split_once("string \"");
+    let parts = quoted.and_then(|(before, rest)| Some((before, rest.rsplit_once('"')?.1)));
+    match parts {
+        Some((before, after)) => format!("{before}a string{after}"),
+        None => message.to_owned(),
+    }
+}
+
+fn twice(other: &str) -> String {
+    format!("{other} is set as well: keep one")
+}
+
+fn header<'a>(line: &'a str, open: &str, close: &str) -> Option<&'a str> {
+    let (name, _) = line.strip_prefix(open)?.split_once(close)?;
+    Some(name.trim())
+}
+
+/// A section's name with the indices of the lists it lies in: those of their last items.
+fn resolve(name: &str, arrays: &HashMap<String, usize>) -> String {
+    let mut path = String::new();
+    for part in name.split('.') {
+        if let Some(count) = arrays.get(&path) {
+            path.push_str(&format!("[{}]", count - 1));
+        }
+        if !path.is_empty() {
+            path.push('.');
+        }
+        path.push_str(part.trim());
+    }
+    path
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use serde::Deserialize;
+
+    use super::*;
+
+    const TEXT: &str = "# a comment\nlisten = 1\n[limit]\nlisten = 2\n[[customer]]\nid = 1\n[[customer.key]]\nx = 1\n\
+                        [[customer.key]]\nx = 2\n[[customer]]\nid = 2\n[[customer.key]]\nx = 3\n";
+
+    fn settings(text: &str, variables: &[(&str, &str)]) -> Settings {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(text.as_bytes()).unwrap();
+        let variables = variables
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        Settings::read(Some(file.path()), variables.collect()).unwrap()
+    }
+
+    #[test]
+    fn a_key_is_found_in_its_section() {
+        let settings = settings(TEXT, &[]);
+        for (key, line) in [
+            ("listen", 2),
+            ("limit.listen", 4),
+            ("limit.other", 3),
+            ("customer[0].id", 6),
+            ("customer[0].key[1].x", 10),
+            ("customer[1].id", 12),
+            ("customer[1].key[0].x", 14),
+            ("customer[1].name", 11),
+            ("other", 1),
+        ] {
+            assert_eq!(settings.line_of(key), line, "{key}");
+        }
+    }
+
+    #[test]
+    fn a_mistake_is_told_by_line_and_key_and_quotes_nothing() {
+        #[derive(Debug, Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct File {
+            #[expect(dead_code, reason = "only its type matters")]
+            secret: u8,
+        }
+        for (text, place) in [
+            ("\nsecret = \"hunter2\"", ":2: secret: "),
+            ("secret = 1\nhunter = \"hunter2\"", ":2: hunter: "),
+            ("\n\nsecret hunter2", ":3: the file: "),
+        ] {
+            let error = settings(text, &[]).parse::<File>().unwrap_err().to_string();
+            assert!(error.contains(place), "{error}");
+            assert!(!error.contains("hunter2"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_secret_has_one_source() {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(b"from file\n").unwrap();
+        let path = Some(file.path());
+        let inline = || Some("inline".to_owned());
+        let none = settings("", &[]);
+        let set = settings("", &[("S", "variable")]);
+        let read = |settings: &Settings, path, inline| {
+            settings
+                .secret("S", ("s_file", path), ("s", inline))
+                .map(|secret| secret.map(|it| it.expose().to_owned()))
+        };
+        assert_eq!(read(&none, None, None).unwrap(), None);
+        assert_eq!(read(&none, path, None).unwrap().unwrap(), "from file");
+        assert_eq!(read(&none, None, inline()).unwrap().unwrap(), "inline");
+        assert_eq!(read(&set, None, None).unwrap().unwrap(), "variable");
+        for (settings, path, inline) in [
+            (&set, path, None),
+            (&set, None, inline()),
+            (&none, path, inline()),
+        ] {
+            let error = read(settings, path, inline).unwrap_err().to_string();
+            assert!(error.contains("keep one"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_file_that_is_not_there_is_named() {
+        let error = Settings::read(Some(Path::new("/no/such")), HashMap::new());
+        assert!(
+            error
+                .unwrap_err()
+                .to_string()
+                .starts_with("/no/such cannot be read")
+        );
+    }
+}
