@@ -1,5 +1,7 @@
 //! The outside of a program: its log, its signals, its exit code.
 
+use std::io::IsTerminal as _;
+
 use clap::ValueEnum;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
@@ -23,6 +25,7 @@ pub fn start_log(format: LogFormat) {
         .from_env_lossy();
     let log = tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
         .with_env_filter(filter);
     match format {
         LogFormat::Text => log.init(),

@@ -5,6 +5,7 @@ use std::{fs, process::Command};
 use anyhow::{Context as _, Result, bail};
 
 use crate::{
+    interop,
     process::{Running, cargo, free_address, root, run, say, target_dir},
     python,
 };
@@ -15,7 +16,8 @@ pub(crate) const MOCK_TOKEN: &str = "local-development-token";
 /// Everything that the README promises.
 pub(crate) fn test() -> Result<()> {
     run(&mut cargo(&["test", "--workspace", "--locked"]))?;
-    simulator_against_its_document()
+    simulator_against_its_document()?;
+    interop::gateway(Some(interop::GATEWAY_TEST_PROFILES))
 }
 
 pub(crate) fn ci() -> Result<()> {

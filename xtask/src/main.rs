@@ -1,7 +1,9 @@
-//! Project tasks: `cargo xtask test | ci | openapi | bench | soak | fuzz | deny`.
+//! Project tasks: `cargo xtask test | ci | interop | openapi | bench | soak | fuzz | deny`.
 
 mod check;
+mod interop;
 mod load;
+mod node;
 mod process;
 mod python;
 
@@ -21,6 +23,13 @@ enum Task {
     Test,
     /// What CI runs: formatting, lints, documentation, then `test`
     Ci,
+    /// Drive a program with the clients and the cases of others
+    Interop {
+        what: Interop,
+        /// Only this profile
+        #[arg(long)]
+        profile: Option<String>,
+    },
     /// Write openapi/fleet-bridge.json from the code
     Openapi,
     /// Measure something beside its baseline, in one run
@@ -35,6 +44,12 @@ enum Task {
     Fuzz { what: Fuzz },
     /// Hold the dependency tree against deny.toml
     Deny,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Interop {
+    /// The gateway, in every profile of the conformance cases
+    Gateway,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -55,6 +70,10 @@ fn main() -> Result<()> {
     match Arguments::parse().task {
         Task::Test => check::test(),
         Task::Ci => check::ci(),
+        Task::Interop {
+            what: Interop::Gateway,
+            profile,
+        } => interop::gateway(profile.as_deref()),
         Task::Openapi => check::export_openapi(),
         Task::Bench {
             what: Bench::Bridge,

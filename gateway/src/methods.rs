@@ -1,0 +1,194 @@
+//! What can be called, by whom, and how it is counted.
+
+mod connect;
+mod identity;
+mod info;
+mod moderation;
+mod schema;
+mod supervisor;
+
+use std::{
+    panic::AssertUnwindSafe,
+    sync::atomic::{AtomicU64, Ordering},
+    time::Instant,
+};
+
+use futures::FutureExt as _;
+use serde_json::{Value, json};
+
+use crate::{
+    auth::Licensee,
+    error::RpcError,
+    rpc::{CallResult, Params},
+    state::Gateway,
+};
+
+/// Everything that can be called. The names on the wire are the ODIN gateway's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Method {
+    Connect,
+    RoomClose,
+    RoomUpdate,
+    RoomBanClient,
+    RoomSendMessage,
+    GridConfig,
+    Report,
+    GetConfig,
+    SubmitReport,
+    Info,
+}
+
+impl Method {
+    /// In the order of their counters.
+    const ALL: [Self; 10] = [
+        Self::Connect,
+        Self::RoomClose,
+        Self::RoomUpdate,
+        Self::RoomBanClient,
+        Self::RoomSendMessage,
+        Self::GridConfig,
+        Self::Report,
+        Self::GetConfig,
+        Self::SubmitReport,
+        Self::Info,
+    ];
+
+    /// For customers and their clients.
+    const EXTERNAL: &'static [Self] = Self::ALL.split_at(5).0;
+
+    /// For voice servers and operators.
+    const INTERNAL: &'static [Self] = Self::ALL.split_at(5).1;
+
+    /// Those of a route.
+    pub(crate) fn of_route(is_internal: bool) -> &'static [Self] {
+        match is_internal {
+            true => Self::INTERNAL,
+            false => Self::EXTERNAL,
+        }
+    }
+
+    /// Its name on the wire.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Connect => "Connect",
+            Self::RoomClose => "RoomClose",
+            Self::RoomUpdate => "RoomUpdate",
+            Self::RoomBanClient => "RoomBanClient",
+            Self::RoomSendMessage => "RoomSendMessage",
+            Self::GridConfig => "sfu.GridConfig",
+            Self::Report => "sfu.Report",
+            Self::GetConfig => "GetConfig",
+            Self::SubmitReport => "SubmitReport",
+            Self::Info => "Info",
+        }
+    }
+}
+
+/// Who calls, and where.
+#[derive(Clone, Debug)]
+pub(crate) struct Caller {
+    /// The pool of the path.
+    pub(crate) pool: String,
+    /// Where the call comes from; no proxy's word is taken for it.
+    pub(crate) peer: std::net::SocketAddr,
+    /// Whose token was shown; nobody's on the internal route.
+    pub(crate) licensee: Option<Licensee>,
+}
+
+/// How often each method was called since the start, as `Info` tells it.
+#[derive(Debug, Default)]
+pub(crate) struct CallStats([MethodStats; Method::ALL.len()]);
+
+#[derive(Debug, Default)]
+struct MethodStats {
+    success: AtomicU64,
+    failure: AtomicU64,
+    rejected: AtomicU64,
+}
+
+impl CallStats {
+    fn count(&self, method: Method, result: &CallResult) -> crate::metrics::CallOutcome {
+        use crate::metrics::CallOutcome;
+        let stats = &self.0[method as usize];
+        let (counter, outcome) = match result {
+            Ok(_) => (&stats.success, CallOutcome::Success),
+            Err(error) if error.is_failure => (&stats.failure, CallOutcome::Failure),
+            Err(_) => (&stats.rejected, CallOutcome::Rejected),
+        };
+        counter.fetch_add(1, Ordering::Relaxed);
+        outcome
+    }
+
+    fn to_json(&self) -> Value {
+        let methods = Method::ALL.into_iter().zip(&self.0);
+        let counts = methods.map(|(method, stats)| {
+            json!({
+                "name": method.name(),
+                "success": stats.success.load(Ordering::Relaxed),
+                "failure": stats.failure.load(Ordering::Relaxed),
+                "rejected": stats.rejected.load(Ordering::Relaxed),
+            })
+        });
+        counts.collect()
+    }
+}
+
+/// Carries out a call and counts it.
+pub(crate) async fn call(
+    gateway: &Gateway,
+    caller: &Caller,
+    method: Method,
+    params: Params,
+) -> CallResult {
+    let started = Instant::now();
+    let work = AssertUnwindSafe(dispatch(gateway, caller, method, params)).catch_unwind();
+    let result = work.await.unwrap_or_else(|_| Err(RpcError::internal(None)));
+    let outcome = gateway.stats.count(method, &result);
+    gateway
+        .metrics
+        .call(method.name(), outcome, started.elapsed());
+    if let Err(error) = &result {
+        tracing::debug!(
+            method = method.name(),
+            code = error.code,
+            "{}",
+            error.message
+        );
+    }
+    result
+}
+
+async fn dispatch(
+    gateway: &Gateway,
+    caller: &Caller,
+    method: Method,
+    params: Params,
+) -> CallResult {
+    use supervisor::Dialect;
+    match (method, &caller.licensee) {
+        (Method::Connect, Some(licensee)) => connect::connect(gateway, caller, licensee).await,
+        (
+            Method::RoomClose
+            | Method::RoomUpdate
+            | Method::RoomBanClient
+            | Method::RoomSendMessage,
+            Some(licensee),
+        ) => moderation::moderate(gateway, caller, licensee, method, &params).await,
+        (Method::GridConfig, _) => supervisor::config(gateway, caller, &params, Dialect::Sfu),
+        (Method::GetConfig, _) => supervisor::config(gateway, caller, &params, Dialect::Plain),
+        (Method::Report, _) => supervisor::report(gateway, caller, &params, Dialect::Sfu).await,
+        (Method::SubmitReport, _) => {
+            supervisor::report(gateway, caller, &params, Dialect::Plain).await
+        }
+        (Method::Info, _) => Ok(info::info(gateway, caller)),
+        // The external route gives nobody a method without a token.
+        (
+            Method::Connect
+            | Method::RoomClose
+            | Method::RoomUpdate
+            | Method::RoomBanClient
+            | Method::RoomSendMessage,
+            None,
+        ) => Err(RpcError::method_not_found()),
+    }
+}
