@@ -1,0 +1,8 @@
+//! The gateway over HTTP, as customers, clients, voice servers and attackers meet it.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod moderation;
+mod operation;
+mod security;
+mod world;
