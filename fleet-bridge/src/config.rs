@@ -1,9 +1,10 @@
 //! Settings: `fleet-bridge.toml`, and the guide's variables for what must not or need not stand in a file. A setting
 //! has one source: given in both places it is refused, instead of one silently winning.
 
+mod file;
+
 use std::{
-    collections::{BTreeSet, HashMap},
-    fs,
+    collections::HashMap,
     net::{Ipv4Addr, SocketAddr},
     path::Path,
     time::Duration,
@@ -12,10 +13,8 @@ use std::{
 use fleet_client::{DEFAULT_BASE_URL, RetryPolicy, Token};
 use serde::Deserialize;
 
-use crate::{
-    auth::{AccessToken, Scope},
-    model::Keys,
-};
+use self::file::{File, Source};
+use crate::{auth::AccessToken, model::Keys};
 
 /// Everything the bridge needs to know.
 #[derive(Clone, Debug)]
@@ -107,50 +106,6 @@ pub enum ConfigError {
          or pass --insecure"
     )]
     Open(SocketAddr),
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct File {
-    listen: Option<SocketAddr>,
-    fleet: FleetSection,
-    keys: KeysSection,
-    limit: Limits,
-    auth: AuthSection,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct FleetSection {
-    app_id: Option<i64>,
-    api_url: Option<String>,
-    token_file: Option<String>,
-    connect_timeout_ms: Option<u64>,
-    request_timeout_ms: Option<u64>,
-    attempts: Option<u32>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct KeysSection {
-    game_port: Option<String>,
-    instance_state: Option<String>,
-    player_count: Option<String>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct AuthSection {
-    tokens: Vec<TokenSection>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct TokenSection {
-    name: String,
-    scope: Scope,
-    token_env: Option<String>,
-    token_file: Option<String>,
 }
 
 impl Config {
@@ -247,138 +202,6 @@ impl Config {
             return Ok(());
         }
         Err(ConfigError::Open(self.listen))
-    }
-}
-
-/// The text of a file, kept to find the line of a key.
-#[derive(Debug, Default)]
-struct Source {
-    path: String,
-    text: String,
-}
-
-impl Source {
-    fn read(path: &Path) -> Result<Self, ConfigError> {
-        let name = path.display().to_string();
-        match fs::read_to_string(path) {
-            Ok(text) => Ok(Self { path: name, text }),
-            Err(source) => Err(ConfigError::File { path: name, source }),
-        }
-    }
-
-    /// The parser's own text would quote the line, and with it a secret that stands on it.
-    fn parse(&self) -> Result<File, ConfigError> {
-        let at = |key: String, error: &toml::de::Error| ConfigError::Key {
-            path: self.path.clone(),
-            line: error.span().map_or(1, |span| self.line_at(span.start)),
-            key,
-            problem: error.message().to_owned(),
-        };
-        let deserializer = toml::Deserializer::parse(&self.text)
-            .map_err(|error| at("the file".to_owned(), &error))?;
-        serde_path_to_error::deserialize(deserializer)
-            .map_err(|error| at(error.path().to_string(), error.inner()))
-    }
-
-    fn line_at(&self, offset: usize) -> usize {
-        let before = self.text.get(..offset).unwrap_or(&self.text);
-        before.matches('\n').count() + 1
-    }
-
-    /// An error at the first line that sets the last part of this key.
-    fn error(&self, key: &str, problem: impl Into<String>) -> ConfigError {
-        let name = key.rsplit('.').next().unwrap_or(key);
-        let sets = |line: &str| line.split('=').next().is_some_and(|it| it.trim() == name);
-        let line = self.text.lines().position(sets).unwrap_or(0) + 1;
-        ConfigError::Key {
-            path: self.path.clone(),
-            line,
-            key: key.to_owned(),
-            problem: problem.into(),
-        }
-    }
-
-    fn keys(&self, section: KeysSection) -> Result<Keys, ConfigError> {
-        let defaults = Keys::default();
-        let keys = Keys {
-            game_port: section.game_port.unwrap_or(defaults.game_port),
-            instance_state: section.instance_state.unwrap_or(defaults.instance_state),
-            player_count: section.player_count.unwrap_or(defaults.player_count),
-        };
-        let names = [&keys.game_port, &keys.instance_state, &keys.player_count];
-        if names.iter().any(|name| name.is_empty()) {
-            return Err(self.error("keys", "a key must not be empty"));
-        }
-        if names.into_iter().collect::<BTreeSet<_>>().len() < 3 {
-            return Err(self.error("keys", "the three keys must differ"));
-        }
-        Ok(keys)
-    }
-
-    fn limits(&self, limits: Limits) -> Result<Limits, ConfigError> {
-        for (key, is_right, problem) in [
-            (
-                "limit.body_bytes",
-                limits.body_bytes > 0,
-                "it must not be 0",
-            ),
-            (
-                "limit.request_deadline_ms",
-                limits.request_deadline_ms > 0,
-                "it must not be 0",
-            ),
-            ("limit.requests", limits.requests > 0, "it must not be 0"),
-            (
-                "limit.per_page",
-                (1..=100).contains(&limits.per_page),
-                "it must be from 1 to 100",
-            ),
-        ] {
-            if !is_right {
-                return Err(self.error(key, problem));
-            }
-        }
-        Ok(limits)
-    }
-
-    fn tokens(
-        &self,
-        sections: Vec<TokenSection>,
-        variables: &HashMap<String, String>,
-    ) -> Result<Vec<AccessToken>, ConfigError> {
-        let mut tokens: Vec<AccessToken> = Vec::with_capacity(sections.len());
-        for section in sections {
-            let key = format!("auth.tokens.{}", section.name);
-            let secret = match (section.token_env, section.token_file) {
-                (Some(name), None) => variables
-                    .get(&name)
-                    .cloned()
-                    .ok_or_else(|| self.error(&key, format!("the variable {name} is not set")))?,
-                (None, Some(file)) => self.secret_file(&key, &file)?,
-                _ => return Err(self.error(&key, "it needs either token_env or token_file")),
-            };
-            if secret.is_empty() || !secret.bytes().all(|byte| byte.is_ascii_graphic()) {
-                return Err(self.error(
-                    &key,
-                    "the token must be one line of visible ASCII characters",
-                ));
-            }
-            if tokens.iter().any(|token| token.name == section.name) {
-                return Err(self.error(&key, "the name is given twice"));
-            }
-            tokens.push(AccessToken {
-                name: section.name,
-                scope: section.scope,
-                secret,
-            });
-        }
-        Ok(tokens)
-    }
-
-    fn secret_file(&self, key: &str, file: &str) -> Result<String, ConfigError> {
-        let text = fs::read_to_string(file)
-            .map_err(|error| self.error(key, format!("{file} cannot be read: {error}")))?;
-        Ok(text.trim().to_owned())
     }
 }
 
