@@ -294,6 +294,30 @@ mod tests {
         }
     }
 
+    fn refused(text: &str) -> String {
+        load(text, &REQUIRED).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_limit_that_cannot_be_kept_is_refused() {
+        for (key, max) in [
+            ("body_bytes", 1024 * 1024),
+            ("request_deadline_ms", 300_000),
+            ("requests", 65_536),
+            ("per_page", 100),
+        ] {
+            for value in [0, max + 1] {
+                let error = refused(&format!("[limit]\n{key} = {value}"));
+                let place = format!(":2: limit.{key}: it must be from 1 to {max}");
+                assert!(error.contains(&place), "{error}");
+            }
+            let largest = format!("[limit]\n{key} = {max}");
+            assert!(load(&largest, &REQUIRED).is_ok(), "{largest}");
+        }
+        let error = refused(&format!("[limit]\nrequests = {}", i64::MAX));
+        assert!(error.contains(":2: limit.requests: "), "{error}");
+    }
+
     #[test]
     fn a_setting_has_one_source() {
         let error = load("[fleet]\napp_id = 8", &REQUIRED)

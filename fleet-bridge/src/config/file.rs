@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeSet, HashMap},
-    fs,
+    fmt, fs,
     net::SocketAddr,
     path::Path,
 };
@@ -14,6 +14,19 @@ use crate::{
     auth::{AccessToken, Scope},
     model::Keys,
 };
+
+/// Bytes of a request body: an update names a few metadata keys of one server, and every call under way may hold one.
+const BODY_BYTES_MAX: usize = 1024 * 1024;
+
+/// Milliseconds until a call is answered: nobody waits longer than five minutes for a game server, and the way out
+/// waits as long for open calls.
+const DEADLINE_MS_MAX: u64 = 300_000;
+
+/// Calls under way at once: as many as one address has ports, and far below what the semaphore behind it can count.
+const REQUESTS_MAX: usize = 65_536;
+
+/// Servers on a page: the Fleet sends no more.
+const PER_PAGE_MAX: u8 = 100;
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -125,29 +138,26 @@ impl Source {
     }
 
     pub(super) fn limits(&self, limits: Limits) -> Result<Limits, ConfigError> {
-        for (key, is_right, problem) in [
-            (
-                "limit.body_bytes",
-                limits.body_bytes > 0,
-                "it must not be 0",
-            ),
-            (
-                "limit.request_deadline_ms",
-                limits.request_deadline_ms > 0,
-                "it must not be 0",
-            ),
-            ("limit.requests", limits.requests > 0, "it must not be 0"),
-            (
-                "limit.per_page",
-                (1..=100).contains(&limits.per_page),
-                "it must be from 1 to 100",
-            ),
-        ] {
-            if !is_right {
-                return Err(self.error(key, problem));
-            }
-        }
+        self.within("limit.body_bytes", limits.body_bytes, BODY_BYTES_MAX)?;
+        self.within(
+            "limit.request_deadline_ms",
+            limits.request_deadline_ms,
+            DEADLINE_MS_MAX,
+        )?;
+        self.within("limit.requests", limits.requests, REQUESTS_MAX)?;
+        self.within("limit.per_page", limits.per_page, PER_PAGE_MAX)?;
         Ok(limits)
+    }
+
+    /// A number from 1 to `max`, or an error that names the bounds.
+    fn within<N>(&self, key: &str, value: N, max: N) -> Result<N, ConfigError>
+    where
+        N: Copy + Ord + From<u8> + fmt::Display,
+    {
+        if (N::from(1)..=max).contains(&value) {
+            return Ok(value);
+        }
+        Err(self.error(key, format!("it must be from 1 to {max}, not {value}")))
     }
 
     pub(super) fn tokens(
