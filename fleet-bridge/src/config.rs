@@ -150,7 +150,7 @@ impl Config {
                 .filter(|value| !value.is_empty())
                 .cloned()
         };
-        let fleet = file.fleet;
+        let fleet = &file.fleet;
         let twice = |name, key: &str| {
             variable(
                 name,
@@ -170,23 +170,20 @@ impl Config {
                 .map_err(|_| source.error("fleet.app_id", "it must be a positive whole number"))?,
             (None, None) => return Err(missing("ODIN_APP_ID", "the id of your app")),
         };
-        let api_url = match (set("ODIN_API_URL"), fleet.api_url) {
+        let api_url = match (set("ODIN_API_URL"), fleet.api_url.clone()) {
             (Some(_), Some(_)) => return Err(twice("ODIN_API_URL", "fleet.api_url")),
             (url, other) => url.or(other).unwrap_or_else(|| DEFAULT_BASE_URL.to_owned()),
         };
-        let api_token = match (set("ODIN_API_TOKEN"), fleet.token_file) {
+        let api_token = match (set("ODIN_API_TOKEN"), &fleet.token_file) {
             (Some(_), Some(_)) => return Err(twice("ODIN_API_TOKEN", "fleet.token_file")),
             (Some(token), None) => token,
-            (None, Some(file)) => source.secret_file("fleet.token_file", &file)?,
+            (None, Some(file)) => source.secret_file("fleet.token_file", file)?,
             (None, None) => return Err(missing("ODIN_API_TOKEN", "a token of your ODIN account")),
         };
 
         let mut config = Self::new(app_id, &api_url, &api_token)?;
-        let millis = |value: Option<u64>, default| value.map_or(default, Duration::from_millis);
         config.listen = file.listen.unwrap_or(config.listen);
-        config.connect_timeout = millis(fleet.connect_timeout_ms, config.connect_timeout);
-        config.request_timeout = millis(fleet.request_timeout_ms, config.request_timeout);
-        config.retry.attempts_max = fleet.attempts.unwrap_or(config.retry.attempts_max);
+        source.fleet_calls(fleet, &mut config)?;
         config.keys = source.keys(file.keys)?;
         config.limit = source.limits(file.limit)?;
         config.tokens = source.tokens(file.auth.tokens, variables)?;
@@ -316,6 +313,23 @@ mod tests {
         }
         let error = refused(&format!("[limit]\nrequests = {}", i64::MAX));
         assert!(error.contains(":2: limit.requests: "), "{error}");
+    }
+
+    #[test]
+    fn a_fleet_call_without_time_or_attempts_is_refused() {
+        for (key, max) in [
+            ("connect_timeout_ms", 300_000_u32),
+            ("request_timeout_ms", 300_000),
+            ("attempts", 10),
+        ] {
+            for value in [0, max + 1, 4_000_000_000] {
+                let error = refused(&format!("[fleet]\n{key} = {value}"));
+                let place = format!(":2: fleet.{key}: it must be from 1 to {max}");
+                assert!(error.contains(&place), "{error}");
+            }
+            let largest = format!("[fleet]\n{key} = {max}");
+            assert!(load(&largest, &REQUIRED).is_ok(), "{largest}");
+        }
     }
 
     #[test]

@@ -5,11 +5,12 @@ use std::{
     fmt, fs,
     net::SocketAddr,
     path::Path,
+    time::Duration,
 };
 
 use serde::Deserialize;
 
-use super::{ConfigError, Limits};
+use super::{Config, ConfigError, Limits};
 use crate::{
     auth::{AccessToken, Scope},
     model::Keys,
@@ -18,9 +19,13 @@ use crate::{
 /// Bytes of a request body: an update names a few metadata keys of one server, and every call under way may hold one.
 const BODY_BYTES_MAX: usize = 1024 * 1024;
 
-/// Milliseconds until a call is answered: nobody waits longer than five minutes for a game server, and the way out
-/// waits as long for open calls.
+/// Milliseconds until a call is answered, or until one attempt at the Fleet is given up: nobody waits longer than five
+/// minutes for a game server, and the way out waits as long for open calls.
 const DEADLINE_MS_MAX: u64 = 300_000;
+
+/// Attempts of one Fleet call, the first included: with waits that double up to two seconds, ten outlast the default
+/// deadline twice; more of them only press on a Fleet that is down.
+const ATTEMPTS_MAX: u32 = 10;
 
 /// Calls under way at once: as many as one address has ports, and far below what the semaphore behind it can count.
 const REQUESTS_MAX: usize = 65_536;
@@ -147,6 +152,28 @@ impl Source {
         self.within("limit.requests", limits.requests, REQUESTS_MAX)?;
         self.within("limit.per_page", limits.per_page, PER_PAGE_MAX)?;
         Ok(limits)
+    }
+
+    /// Fills in what the section says about single calls of the Fleet.
+    pub(super) fn fleet_calls(
+        &self,
+        section: &FleetSection,
+        config: &mut Config,
+    ) -> Result<(), ConfigError> {
+        let millis = |key, value| {
+            let millis = self.within(key, value, DEADLINE_MS_MAX)?;
+            Ok(Duration::from_millis(millis))
+        };
+        if let Some(value) = section.connect_timeout_ms {
+            config.connect_timeout = millis("fleet.connect_timeout_ms", value)?;
+        }
+        if let Some(value) = section.request_timeout_ms {
+            config.request_timeout = millis("fleet.request_timeout_ms", value)?;
+        }
+        if let Some(value) = section.attempts {
+            config.retry.attempts_max = self.within("fleet.attempts", value, ATTEMPTS_MAX)?;
+        }
+        Ok(())
     }
 
     /// A number from 1 to `max`, or an error that names the bounds.
