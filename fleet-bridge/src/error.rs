@@ -161,6 +161,20 @@ impl Error {
         Self::InvalidArgument(detail.into())
     }
 
+    /// The error behind a bare status, from a part that does not know problems, such as the documentation's files.
+    /// `None` when the status is no failure.
+    pub(crate) fn of_status(status: StatusCode) -> Option<Self> {
+        match status {
+            StatusCode::NOT_FOUND => Some(Self::NoRoute),
+            StatusCode::METHOD_NOT_ALLOWED => Some(Self::MethodNotAllowed),
+            _ if status.is_client_error() => Some(Self::InvalidArgument(format!(
+                "this call cannot be answered: {status}"
+            ))),
+            _ if status.is_server_error() => Some(Self::Internal),
+            _ => None,
+        }
+    }
+
     /// The stable name.
     pub fn kind(&self) -> Kind {
         use fleet_client::Error as Fleet;

@@ -159,7 +159,9 @@ async fn a_body_that_is_no_update_never_reaches_the_fleet() {
 #[tokio::test]
 async fn what_does_not_exist_is_a_problem_too() {
     let bridge = Running::start(|_| {}).await;
-    expect(bridge.get("/v2").await, 404, "not_found").await;
+    for path in ["/v2", "/docs/nothing.js"] {
+        expect(bridge.get(path).await, 404, "not_found").await;
+    }
     expect(bridge.get("/v1/instances/").await, 400, "invalid_argument").await;
     let put = bridge
         .call(Method::PUT, "/v1/instances/1")

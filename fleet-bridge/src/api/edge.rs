@@ -13,13 +13,16 @@ use axum::{
     response::Response,
 };
 use futures::FutureExt as _;
-use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Method,
+    header::{ALLOW, CONTENT_TYPE},
+};
 use tracing::Instrument as _;
 
 use super::{Bridge, Deadline};
 use crate::{
     auth::{self, Scope},
-    error::{Error, Pending},
+    error::{Error, PROBLEM_JSON, Pending},
 };
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -46,13 +49,13 @@ pub(super) async fn pass(
         .instrument(span.clone())
         .await;
 
-    let error = pending(&response);
+    let error = pending(&response).or_else(|| unexplained(route, &response));
     let kind = error.as_ref().map_or("", |error| error.kind().label());
     if let Some(error) = error {
         span.in_scope(|| log(&error));
         let mut rendered = error.render(&id);
-        if let Some(allow) = response.headers_mut().remove(http::header::ALLOW) {
-            rendered.headers_mut().insert(http::header::ALLOW, allow);
+        if let Some(allow) = response.headers_mut().remove(ALLOW) {
+            rendered.headers_mut().insert(ALLOW, allow);
         }
         response = rendered;
     }
@@ -112,6 +115,17 @@ fn pending(response: &Response) -> Option<Error> {
     error.lock().unwrap_or_else(PoisonError::into_inner).take()
 }
 
+/// The error of a failure that says nothing about itself. Not ready is an answer, not a failure.
+fn unexplained(route: &str, response: &Response) -> Option<Error> {
+    let is_explained = route == "/readyz"
+        || response
+            .headers()
+            .get(CONTENT_TYPE)
+            .map(HeaderValue::as_bytes)
+            == Some(PROBLEM_JSON.as_bytes());
+    Error::of_status(response.status()).filter(|_| !is_explained)
+}
+
 /// The caller's mistakes are the caller's to see; what an operator can mend is a warning.
 fn log(error: &Error) {
     let kind = error.kind().label();
@@ -144,5 +158,31 @@ fn known_method(method: &Method) -> &'static str {
         Method::DELETE => "DELETE",
         Method::OPTIONS => "OPTIONS",
         _ => "other",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Kind;
+
+    fn check(route: &str, status: u16, content_type: &'static str) -> Option<Kind> {
+        let mut response = Response::default();
+        *response.status_mut() = http::StatusCode::from_u16(status).unwrap();
+        let value = HeaderValue::from_static(content_type);
+        response.headers_mut().insert(CONTENT_TYPE, value);
+        unexplained(route, &response).map(|error| error.kind())
+    }
+
+    #[test]
+    fn only_a_failure_that_says_nothing_is_explained() {
+        let plain = "text/plain";
+        let docs = "/docs/{*rest}";
+        assert_eq!(check(docs, 404, plain), Some(Kind::NotFound));
+        assert_eq!(check(docs, 405, plain), Some(Kind::InvalidArgument));
+        assert_eq!(check(docs, 500, plain), Some(Kind::Internal));
+        assert_eq!(check(docs, 404, PROBLEM_JSON), None);
+        assert_eq!(check(docs, 303, plain), None);
+        assert_eq!(check("/readyz", 503, "application/json"), None);
     }
 }
