@@ -1,0 +1,85 @@
+//! The command line: which command is meant, and what becomes of its result.
+
+use std::{
+    io::{self, Write as _},
+    process::ExitCode,
+};
+
+use clap::{Parser, Subcommand};
+use tracing_subscriber::EnvFilter;
+
+use crate::{
+    access_key, config, demo,
+    failure::{self, Failure},
+    input::say,
+    token,
+};
+
+/// Game servers and voice for studios on ODIN.
+#[derive(Debug, Parser)]
+#[command(name = "bifrost", version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run a whole fleet on this machine and play a matchmaker's part on it
+    Demo(demo::Options),
+    /// Make access keys and look at them
+    #[command(subcommand)]
+    AccessKey(access_key::Command),
+    /// Sign, check and look at tokens
+    #[command(subcommand)]
+    Token(token::Command),
+    /// Print the settings with which a voice server or a gateway takes an access key's tokens
+    #[command(subcommand)]
+    Config(config::Command),
+}
+
+/// Runs the command of the command line. Exit codes: 0, 1 for a token that is refused or a demo that failed, 64 for
+/// wrong use, 74 when the machine does not play along.
+pub async fn command() -> ExitCode {
+    let result = match Arguments::try_parse().map(|arguments| arguments.command) {
+        Err(error) => return failure::flags(&error),
+        Ok(Command::Demo(options)) => return run_demo(options).await,
+        Ok(Command::AccessKey(command)) => access_key::run(command),
+        Ok(Command::Token(command)) => token::run(command),
+        Ok(Command::Config(command)) => config::run(command),
+    };
+    let result = match result {
+        Err(failure) => match failure.json() {
+            Some(json) => print(&json).and(Err(failure)),
+            None => Err(failure),
+        },
+        Ok(text) => print(&text),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            say(&failure.sentence());
+            failure.exit_code()
+        }
+    }
+}
+
+fn print(text: &str) -> Result<(), Failure> {
+    let mut out = io::stdout().lock();
+    let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    written.map_err(|error| Failure::output(&error))
+}
+
+async fn run_demo(options: demo::Options) -> ExitCode {
+    tracing_subscriber::fmt()
+        .with_writer(io::stderr)
+        .with_env_filter(EnvFilter::from_default_env())
+        .init();
+    match demo::run(options).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            demo::say_failure(&error);
+            ExitCode::FAILURE
+        }
+    }
+}

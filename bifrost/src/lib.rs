@@ -1,0 +1,11 @@
+//! The `bifrost` command: access keys, tokens and settings for a gateway and its voice servers, and a demo of the fleet.
+
+mod access_key;
+mod command;
+mod config;
+mod demo;
+mod failure;
+mod input;
+mod token;
+
+pub use command::command;
