@@ -11,7 +11,11 @@ use http::StatusCode;
 use integration_tests::{Exchange, ScriptedFleet};
 use reqwest::{Client, Method, RequestBuilder, Response};
 use serde_json::{Value, json};
-use tokio::sync::oneshot;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+    sync::oneshot,
+};
 
 struct Running {
     fleet: ScriptedFleet,
@@ -153,6 +157,22 @@ async fn a_body_that_is_no_update_never_reaches_the_fleet() {
         .await
         .expect("an answer");
     expect(answer, 413, "invalid_argument").await;
+    assert!(bridge.fleet.requests().is_empty());
+}
+
+#[tokio::test]
+async fn a_body_that_is_no_http_is_not_called_too_large() {
+    let bridge = Running::start(|_| {}).await;
+    let address = bridge.base.strip_prefix("http://").expect("plain HTTP");
+    let mut socket = TcpStream::connect(address).await.expect("a connection");
+    let call = "PATCH /v1/instances/1 HTTP/1.1\r\nhost: bridge\r\ncontent-type: application/json\r\n\
+        transfer-encoding: chunked\r\nconnection: close\r\n\r\nno length\r\n{}";
+    socket.write_all(call.as_bytes()).await.expect("sent");
+    let mut answer = String::new();
+    // The rest of the connection is of no use after such a body, and may end without ceremony.
+    let _ = socket.read_to_string(&mut answer).await;
+    assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
+    assert!(answer.contains(r#""kind":"invalid_argument""#), "{answer}");
     assert!(bridge.fleet.requests().is_empty());
 }
 

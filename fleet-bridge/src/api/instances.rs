@@ -1,6 +1,6 @@
 //! List, Get and Update, and the calls that ODIN Fleet has no operation for.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, error::Error as StdError, iter, sync::Arc};
 
 use axum::{
     Json,
@@ -12,6 +12,7 @@ use axum::{
 };
 use chrono::Utc;
 use http::{HeaderMap, header::CONTENT_TYPE};
+use http_body_util::LengthLimitError;
 use utoipa::{
     IntoResponses,
     openapi::{ContentBuilder, Ref, RefOr, ResponseBuilder, response::Response},
@@ -216,7 +217,7 @@ async fn read_update(
     let limit = bridge.config.limit.body_bytes;
     let bytes = axum::body::to_bytes(body, limit)
         .await
-        .map_err(|_| Error::BodyTooLarge(limit))?;
+        .map_err(|error| unread(&error, limit))?;
     let mut reader = serde_json::Deserializer::from_slice(&bytes);
     let read = serde_path_to_error::deserialize(&mut reader);
     let update = read.map_err(|error| match error.path().to_string().as_str() {
@@ -231,6 +232,15 @@ async fn read_update(
         Error::invalid_argument(format!("the body has more than one value: {error}"))
     })?;
     Ok(update)
+}
+
+/// Why a body could not be read: it is too long, or broke off, or is no HTTP.
+fn unread(error: &axum::Error, limit: usize) -> Error {
+    let mut causes = iter::successors(Some(error as &dyn StdError), |&cause| cause.source());
+    if causes.any(|cause| cause.is::<LengthLimitError>()) {
+        return Error::BodyTooLarge(limit);
+    }
+    Error::invalid_argument(format!("the body cannot be read: {error}"))
 }
 
 /// Create a game server: not possible on ODIN Fleet.
