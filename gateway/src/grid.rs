@@ -144,6 +144,9 @@ pub enum Action {
         customer: String,
         /// Its server.
         address: String,
+        /// Commands of that gateway whose fate it did not know. A room that was last connected to by one of them was
+        /// told to nobody else: then this server counts.
+        instead_of: Vec<u64>,
     },
     /// What a gateway handed out while it could not tell the others: these tasks are not handed out again.
     Release {
@@ -295,9 +298,15 @@ struct TaskSource<'a> {
 }
 
 impl TaskSource<'_> {
-    /// Ids follow the clock, so that they grow also over a restart that forgets everything.
+    /// Ids follow the clock, so that they grow also over a restart that forgets everything. The command's part keeps
+    /// gateways that cannot hear each other from giving two tasks of one millisecond the same id.
     fn next(&mut self, task: Task) -> WaitingTask {
-        *self.last_id = (*self.last_id + 1).max(self.now.0.saturating_mul(1000));
+        let fresh = self
+            .now
+            .0
+            .saturating_mul(1000)
+            .saturating_add(self.command % 1000);
+        *self.last_id = (*self.last_id + 1).max(fresh);
         let key = TaskKey {
             command: self.command,
             index: self.index,
@@ -346,9 +355,10 @@ impl Grid {
                 room,
                 customer,
                 address,
+                instead_of,
                 ..
             } => {
-                state.adopt(room, customer, address, &mut tasks);
+                state.adopt((room, customer), address, instead_of, &mut tasks);
                 Outcome::Done
             }
             Action::Release { server, tasks } => {

@@ -31,6 +31,8 @@ pub struct Binding {
     pub updated: Timestamp,
     /// When somebody was sent there last.
     connected: Option<Timestamp>,
+    /// The command that sent somebody there last.
+    connected_by: Option<u64>,
 }
 
 /// A pool of servers. Rooms of different pools have nothing to do with one another.
@@ -101,12 +103,14 @@ impl Pool {
         {
             binding.updated = now;
             binding.connected = Some(now);
+            binding.connected_by = Some(tasks.command);
             return Ok(binding.server.clone());
         }
         let address = self.pick(hash, connect).ok_or(Refused::NoServer)?;
         self.bind(room, &connect.customer, &address, tasks)?;
         if let Some(binding) = self.rooms.get_mut(&hash) {
             binding.connected = Some(now);
+            binding.connected_by = Some(tasks.command);
         }
         Ok(address)
     }
@@ -152,6 +156,7 @@ impl Pool {
             server: address.to_owned(),
             updated: tasks.now,
             connected: None,
+            connected_by: None,
         };
         match self.rooms.entry(hash) {
             Entry::Occupied(mut entry) => {
@@ -289,15 +294,21 @@ impl Pool {
         Ok(())
     }
 
-    /// Keeps what another gateway decided alone, unless the room has found a server since.
+    /// Keeps what another gateway decided alone, unless the room has found a server since: then whoever was sent
+    /// there would be left behind.
     pub(super) fn adopt(
         &mut self,
-        room: &RoomId,
-        customer: &str,
+        (room, customer): (&RoomId, &str),
         address: &str,
+        instead_of: &[u64],
         tasks: &mut TaskSource<'_>,
     ) {
-        if self.rooms.contains_key(&room.hash()) || !self.servers.contains_key(address) {
+        let was_told = |binding: &Binding| {
+            let by = binding.connected_by.as_ref();
+            !by.is_some_and(|command| instead_of.contains(command))
+        };
+        if self.rooms.get(&room.hash()).is_some_and(was_told) || !self.servers.contains_key(address)
+        {
             return;
         }
         // A pool that is full says so at the next Connect.

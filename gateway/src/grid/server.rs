@@ -104,10 +104,13 @@ impl Server {
         self.tasks.iter().any(|it| it.task == *task)
     }
 
-    /// Removes what was acknowledged.
+    /// Removes what was acknowledged. An id that does not wait here says nothing about what does: a gateway that was
+    /// alone for a while may have given it.
     pub(super) fn acknowledge(&mut self, last: u64) -> Vec<WaitingTask> {
-        let done = self.tasks.iter().take_while(|task| task.id <= last).count();
-        self.tasks.drain(..done).collect()
+        match self.tasks.iter().position(|task| task.id == last) {
+            Some(at) => self.tasks.drain(..=at).collect(),
+            None => Vec::new(),
+        }
     }
 
     /// Removes these tasks.

@@ -395,6 +395,7 @@ fn decisions_made_alone_are_kept_and_do_not_undo_others() {
         room: room(at),
         customer: "c".to_owned(),
         address,
+        instead_of: Vec::new(),
     };
     world.apply(bind(1, address(0)));
     world.apply(bind(1, address(1)));
@@ -407,6 +408,106 @@ fn decisions_made_alone_are_kept_and_do_not_undo_others() {
     };
     assert_eq!(server(&world, 1), Some(address(0)));
     assert_eq!(server(&world, 2), None);
+}
+
+#[test]
+fn a_decision_made_alone_replaces_that_of_a_command_nobody_was_told_the_answer_of() {
+    let mut world = World::new(600);
+    for at in 0..2 {
+        world.report(at);
+    }
+    let connect = |id: u64, forced: Option<String>| Command {
+        id,
+        action: Action::Connect(Connect {
+            pool: String::new(),
+            rooms: vec![room(1)],
+            customer: "c".to_owned(),
+            user: "bob".to_owned(),
+            forced,
+            pick: Pick::Hash,
+        }),
+    };
+    let bind = |instead_of: &[u64]| Action::Bind {
+        pool: String::new(),
+        room: room(1),
+        customer: "c".to_owned(),
+        address: address(1),
+        instead_of: instead_of.to_vec(),
+    };
+    let (now, timing) = (Timestamp(world.now), world.timing);
+    let mut server_after = |command: u64, instead_of: &[u64]| {
+        let mut grid = world.grid.clone();
+        grid.apply(&connect(70, Some(address(0))), now, &timing);
+        grid.apply(&connect(command, None), now, &timing);
+        let id = world.random.u64(..);
+        let action = bind(instead_of);
+        grid.apply(&Command { id, action }, now, &timing);
+        let server = grid.server_of_room("", room(1).hash());
+        server.map(str::to_owned)
+    };
+    assert_eq!(server_after(71, &[70, 71]), Some(address(1)));
+    // Somebody else was sent to the first server since.
+    assert_eq!(server_after(72, &[70, 71]), Some(address(0)));
+}
+
+#[test]
+fn the_id_of_another_gateways_task_acknowledges_nothing() {
+    let mut world = World::new(700);
+    world.report(0);
+    let bind = Action::Bind {
+        pool: String::new(),
+        room: room(1),
+        customer: "c".to_owned(),
+        address: address(0),
+        instead_of: Vec::new(),
+    };
+    world.apply(bind);
+    let update = |text: u8| Action::Moderate {
+        pool: String::new(),
+        task: Task::RoomUpdate {
+            id: room(1),
+            user_data: vec![text],
+        },
+    };
+    for text in 1..=3 {
+        assert_eq!(world.apply(update(text)), Outcome::Moderated(Ok(())));
+    }
+    let ids = |grid: &Grid| -> Vec<u64> {
+        let mut grid = grid.clone();
+        let server = ServerRef {
+            pool: String::new(),
+            address: address(0),
+        };
+        let action = Action::Take { server };
+        let (now, timing) = (Timestamp(world.now), Timing::default());
+        match grid.apply(&Command { id: 1, action }, now, &timing).outcome {
+            Outcome::Tasks(Ok(delivery)) => delivery.tasks.iter().map(|it| it.id).collect(),
+            other => panic!("{other:?}"),
+        }
+    };
+    let waiting = ids(&world.grid);
+    assert_eq!(waiting.len(), 3);
+    let after = |acknowledged: u64| {
+        let mut grid = world.grid.clone();
+        let action = Action::Report(ServerReport {
+            server: ServerRef {
+                pool: String::new(),
+                address: address(0),
+            },
+            key_id: KeyId::from("key".to_owned()),
+            version: String::new(),
+            load: 0.0,
+            clients: 0,
+            rooms: Vec::new(),
+            acknowledged: Some(acknowledged),
+            released: None,
+        });
+        let now = Timestamp(world.now);
+        grid.apply(&Command { id: 2, action }, now, &Timing::default());
+        ids(&grid)
+    };
+    assert_eq!(after(waiting[2] + 1), waiting);
+    assert_eq!(after(waiting[1]), waiting[2..]);
 }
 
 #[test]
