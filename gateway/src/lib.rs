@@ -29,3 +29,6 @@ pub use grid::{
     WaitingTask,
 };
 pub use server::{Server, ServerError};
+pub use store::{
+    Counter, RedisAddressError, RedisTuning, Store, StoreHealth, StoreKind, StoreStats, Waiter,
+};

@@ -28,7 +28,7 @@ use crate::{
     http::{self, Listener},
     metrics::Metrics,
     state::Gateway,
-    store::Store,
+    store::{RedisAddressError, Store},
 };
 
 /// Why the gateway did not start.
@@ -37,6 +37,9 @@ pub enum ServerError {
     /// The settings do not allow it.
     #[error(transparent)]
     Settings(#[from] SettingsError),
+    /// The shared store cannot be looked for.
+    #[error(transparent)]
+    Redis(#[from] RedisAddressError),
     /// The address is taken or not ours.
     #[error("cannot listen on {address}")]
     Bind {
@@ -88,7 +91,7 @@ impl Server {
         let main = Socket::bind(config.listen)?;
         let internal = config.internal.listen.map(Socket::bind).transpose()?;
         let metrics = Arc::new(Metrics::default());
-        let store = Store::open(&config).await;
+        let store = Store::open(&config).await?;
         let customers = Arc::new(Customers::new(&config, Arc::clone(&metrics)));
         customers.refresh().await;
         warn_about(&config);

@@ -1,0 +1,9 @@
+//! The store with a real Redis: several gateways' stores in one process, and a server process that is ended, emptied
+//! and paused under them.
+
+mod load;
+mod outages;
+mod redis_server;
+mod sharing;
+mod upkeep;
+mod world;
