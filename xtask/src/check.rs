@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result, bail};
 use crate::{
     interop,
     process::{Running, cargo, free_address, root, run, say, target_dir},
-    python,
+    python, tokens,
 };
 
 /// The token of mock-fleet's built-in world.
@@ -17,6 +17,7 @@ pub(crate) const MOCK_TOKEN: &str = "local-development-token";
 pub(crate) fn test() -> Result<()> {
     run(&mut cargo(&["test", "--workspace", "--locked"]))?;
     simulator_against_its_document()?;
+    tokens::interop_tokens()?;
     interop::gateway(Some(interop::GATEWAY_TEST_PROFILES))
 }
 

@@ -6,8 +6,9 @@ mod load;
 mod node;
 mod process;
 mod python;
+mod tokens;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use clap::{Parser, Subcommand, ValueEnum};
 
 #[derive(Parser)]
@@ -50,6 +51,8 @@ enum Task {
 enum Interop {
     /// The gateway, in every profile of the conformance cases
     Gateway,
+    /// Access keys and tokens of the `bifrost` command beside those of @4players/odin-tokens
+    Tokens,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -74,6 +77,14 @@ fn main() -> Result<()> {
             what: Interop::Gateway,
             profile,
         } => interop::gateway(profile.as_deref()),
+        Task::Interop {
+            what: Interop::Tokens,
+            profile: None,
+        } => tokens::interop_tokens(),
+        Task::Interop {
+            what: Interop::Tokens,
+            profile: Some(_),
+        } => bail!("only the gateway has profiles"),
         Task::Openapi => check::export_openapi(),
         Task::Bench {
             what: Bench::Bridge,
