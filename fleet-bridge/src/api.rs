@@ -31,7 +31,7 @@ pub(crate) struct Bridge {
     /// One permit a call under way.
     pub(crate) permits: Semaphore,
     /// The last answer to "is the Fleet there", and when it was given.
-    pub(crate) readiness: Mutex<Option<(Instant, health::Readiness)>>,
+    pub(crate) readiness: Arc<Mutex<Option<(Instant, health::Readiness)>>>,
 }
 
 /// When a call must be answered.

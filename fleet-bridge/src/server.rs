@@ -5,7 +5,7 @@ use std::{future::Future, io, net::SocketAddr, sync::Arc, time::Duration};
 use axum::serve::ListenerExt as _;
 use tokio::{
     net::TcpListener,
-    sync::{Mutex, Semaphore, watch},
+    sync::{Semaphore, watch},
 };
 
 use crate::{
@@ -67,7 +67,7 @@ impl Server {
             config,
             fleet,
             metrics,
-            readiness: Mutex::new(None),
+            readiness: Arc::default(),
         };
         Ok(Self {
             bridge: Arc::new(bridge),

@@ -391,6 +391,33 @@ async fn left_out_servers_and_retries_are_counted() {
 }
 
 #[tokio::test]
+async fn a_prober_that_goes_away_does_not_start_another_fleet_call() {
+    let mut config = local();
+    config.limit.request_deadline_ms = 1_000;
+    let listener = silent_fleet(&mut config).await;
+    let (base, _stop, _ended) = start_at(config).await;
+    let gone = tokio::spawn(reqwest::get(format!("{base}/readyz")));
+    let _fleet_call = listener.accept().await.expect("a call");
+    gone.abort();
+    // The bridge has noticed once the only call under way is the one that asks for the figure.
+    let metrics = format!("{base}/metrics");
+    loop {
+        let text = reqwest::get(&metrics).await.expect("an answer").text();
+        let text = text.await.expect("text");
+        if text.contains("bifrost_bridge_requests_in_flight 1\n") {
+            break;
+        }
+    }
+    let answer = reqwest::get(format!("{base}/readyz")).await;
+    let answer = answer.expect("an answer");
+    assert_eq!(answer.status(), 503);
+    let body: Value = answer.json().await.expect("JSON");
+    assert_eq!(body, json!({"ready": false, "fleet": "unavailable"}));
+    let listener = listener.into_std().expect("a listener");
+    assert!(listener.accept().is_err(), "the Fleet was called twice");
+}
+
+#[tokio::test]
 async fn an_update_of_a_server_without_a_port_says_that_it_was_applied() {
     let bridge = Running::start(|_| {}).await;
     let cases = std::fs::read_to_string(

@@ -12,9 +12,12 @@ use axum::{
 };
 use http::{StatusCode, header::CONTENT_TYPE};
 use serde::Serialize;
+use tokio::sync::OwnedMutexGuard;
+use tracing::Instrument as _;
 use utoipa::ToSchema;
 
 use super::{Bridge, Deadline};
+use crate::error::Error;
 
 /// An answer about the Fleet is given again for this long: probes must not become load.
 const READINESS_MAX: Duration = Duration::from_secs(5);
@@ -32,6 +35,8 @@ pub(crate) struct Readiness {
     fleet: &'static str,
 }
 
+type Known = OwnedMutexGuard<Option<(Instant, Readiness)>>;
+
 /// Is the process up?
 #[utoipa::path(get, path = "/healthz", tag = "operation", security(()),
     responses((status = 200, description = "It is", body = String, content_type = "text/plain")))]
@@ -48,36 +53,43 @@ pub(super) async fn healthz() -> &'static str {
 pub(super) async fn readyz(
     State(bridge): State<Arc<Bridge>>,
     Extension(Deadline(deadline)): Extension<Deadline>,
-) -> Response {
+) -> Result<Response, Error> {
     // Held while the Fleet is asked: all who wait share the answer.
-    let mut known = bridge.readiness.lock().await;
+    let known = Arc::clone(&bridge.readiness).lock_owned().await;
     let fresh = known
         .as_ref()
         .filter(|(at, _)| at.elapsed() < READINESS_MAX);
     let readiness = match fresh {
         Some((_, readiness)) => readiness.clone(),
         None => {
-            let readiness = match bridge.fleet.check(deadline).await {
-                Ok(()) => Readiness {
-                    ready: true,
-                    fleet: "ok",
-                },
-                Err(error) => Readiness {
-                    ready: false,
-                    fleet: error.kind().label(),
-                },
-            };
-            *known = Some((Instant::now(), readiness.clone()));
-            readiness
+            // A task of its own, which takes the lock along: a prober that goes away neither ends the Fleet call
+            // nor makes room for a second one.
+            let probe = probe(bridge, known, deadline).in_current_span();
+            tokio::spawn(probe).await.map_err(|_| Error::Internal)?
         }
     };
-    drop(known);
     let status = if readiness.ready {
         StatusCode::OK
     } else {
         StatusCode::SERVICE_UNAVAILABLE
     };
-    (status, Json(readiness)).into_response()
+    Ok((status, Json(readiness)).into_response())
+}
+
+/// Asks the Fleet and keeps its answer.
+async fn probe(bridge: Arc<Bridge>, mut known: Known, deadline: Instant) -> Readiness {
+    let readiness = match bridge.fleet.check(deadline).await {
+        Ok(()) => Readiness {
+            ready: true,
+            fleet: "ok",
+        },
+        Err(error) => Readiness {
+            ready: false,
+            fleet: error.kind().label(),
+        },
+    };
+    *known = Some((Instant::now(), readiness.clone()));
+    readiness
 }
 
 /// What has it done? Needs a token where the bridge has some.
