@@ -107,6 +107,11 @@ pub enum Error {
     /// The deadline of the call passed within the bridge.
     #[error("the call was not done within {} ms", .0.as_millis())]
     Deadline(Duration),
+    /// An update whose end nobody saw.
+    #[error(
+        "{0}; the update may have been applied all the same: read the instance, or send the same update again"
+    )]
+    UpdateUnconfirmed(Box<Self>),
     /// A server that cannot be shown as an instance.
     #[error("{}server {id} cannot be offered to players: {reason}", if *.applied { "the update was applied, but " } else { "" })]
     NotConvertible {
@@ -175,6 +180,18 @@ impl Error {
         }
     }
 
+    /// The same failure, of an update: when the answer is missing or cannot be read, the Fleet may have done its part.
+    pub(crate) fn of_update(self) -> Self {
+        use fleet_client::Error as Fleet;
+        match self {
+            Self::Deadline(_)
+            | Self::Fleet(Fleet::Unavailable { .. } | Fleet::BadResponse { .. }) => {
+                Self::UpdateUnconfirmed(Box::new(self))
+            }
+            other => other,
+        }
+    }
+
     /// The stable name.
     pub fn kind(&self) -> Kind {
         use fleet_client::Error as Fleet;
@@ -200,6 +217,7 @@ impl Error {
                 Kind::Unavailable
             }
             Self::Fleet(Fleet::BadResponse { .. } | Fleet::Refused(_)) => Kind::BadResponse,
+            Self::UpdateUnconfirmed(error) => error.kind(),
             Self::NotConvertible { .. } => Kind::ConversionFailed,
             Self::Unimplemented(_) => Kind::Unimplemented,
             Self::Internal | Self::Fleet(Fleet::InvalidRequest(_)) => Kind::Internal,
@@ -232,6 +250,7 @@ impl Error {
                     StatusCode::SERVICE_UNAVAILABLE
                 }
             }
+            Self::UpdateUnconfirmed(error) => error.status(),
             Self::NotConvertible { .. } => StatusCode::CONFLICT,
             Self::Unimplemented(_) => StatusCode::NOT_IMPLEMENTED,
             Self::Fleet(Fleet::Validation { .. }) => StatusCode::UNPROCESSABLE_ENTITY,
@@ -249,8 +268,10 @@ impl Error {
 
     fn upstream_status(&self) -> Option<u16> {
         use fleet_client::Error as Fleet;
-        let Self::Fleet(error) = self else {
-            return None;
+        let error = match self {
+            Self::Fleet(error) => error,
+            Self::UpdateUnconfirmed(error) => return error.upstream_status(),
+            _ => return None,
         };
         match error {
             Fleet::Unauthenticated(_) => Some(401),
@@ -273,6 +294,7 @@ impl Error {
             Self::Fleet(
                 Fleet::RateLimited { retry_after, .. } | Fleet::Unavailable { retry_after, .. },
             ) => *retry_after,
+            Self::UpdateUnconfirmed(error) => error.retry_after(),
             _ => None,
         }
     }
@@ -339,6 +361,23 @@ mod tests {
             StatusCode::UNAUTHORIZED
         );
         assert_eq!(Error::CallerUnauthenticated.kind(), Kind::Unauthenticated);
+    }
+
+    #[test]
+    fn only_an_update_that_the_fleet_may_have_seen_is_unconfirmed() {
+        let unreadable = || {
+            Error::Fleet(fleet_client::Error::BadResponse {
+                status: None,
+                problem: "no JSON".to_owned(),
+                excerpt: String::new(),
+            })
+        };
+        let error = unreadable().of_update();
+        assert!(matches!(error, Error::UpdateUnconfirmed(_)), "{error:?}");
+        assert_eq!(error.kind(), unreadable().kind());
+        assert_eq!(error.status(), unreadable().status());
+        let refused = Error::Fleet(fleet_client::Error::NotFound("no".to_owned())).of_update();
+        assert!(matches!(refused, Error::Fleet(_)), "{refused:?}");
     }
 
     #[test]

@@ -47,6 +47,17 @@ impl Running {
             .expect("an answer")
     }
 
+    /// What comes back for these bytes on a connection of their own.
+    async fn raw(&self, call: &str) -> String {
+        let address = self.base.strip_prefix("http://").expect("plain HTTP");
+        let mut socket = TcpStream::connect(address).await.expect("a connection");
+        socket.write_all(call.as_bytes()).await.expect("sent");
+        let mut answer = String::new();
+        // After a body that could not be read the connection may end without ceremony.
+        let _ = socket.read_to_string(&mut answer).await;
+        answer
+    }
+
     fn fleet_answers(&self, status: u16, body: &Value) {
         self.fleet.prepare([exchange(status, &body.to_string())]);
     }
@@ -163,14 +174,12 @@ async fn a_body_that_is_no_update_never_reaches_the_fleet() {
 #[tokio::test]
 async fn a_body_that_is_no_http_is_not_called_too_large() {
     let bridge = Running::start(|_| {}).await;
-    let address = bridge.base.strip_prefix("http://").expect("plain HTTP");
-    let mut socket = TcpStream::connect(address).await.expect("a connection");
-    let call = "PATCH /v1/instances/1 HTTP/1.1\r\nhost: bridge\r\ncontent-type: application/json\r\n\
-        transfer-encoding: chunked\r\nconnection: close\r\n\r\nno length\r\n{}";
-    socket.write_all(call.as_bytes()).await.expect("sent");
-    let mut answer = String::new();
-    // The rest of the connection is of no use after such a body, and may end without ceremony.
-    let _ = socket.read_to_string(&mut answer).await;
+    let answer = bridge
+        .raw(
+            "PATCH /v1/instances/1 HTTP/1.1\r\nhost: bridge\r\ncontent-type: application/json\r\n\
+            transfer-encoding: chunked\r\nconnection: close\r\n\r\nno length\r\n{}",
+        )
+        .await;
     assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
     assert!(answer.contains(r#""kind":"invalid_argument""#), "{answer}");
     assert!(bridge.fleet.requests().is_empty());
@@ -250,6 +259,35 @@ async fn every_failure_of_the_fleet_has_its_status_and_kind() {
         let answer = bridge.get("/v1/instances/1").await;
         assert_eq!(problem(answer).await, (status, kind.to_owned()), "{fleet}");
     }
+}
+
+#[tokio::test]
+async fn an_update_without_an_answer_says_that_it_may_have_been_applied() {
+    let mut config = local();
+    config.limit.request_deadline_ms = 300;
+    let _listener = silent_fleet(&mut config).await;
+    let (base, _stop, _ended) = start_at(config).await;
+    let patch = Client::new().patch(format!("{base}/v1/instances/1"));
+    let answer = patch.json(&json!({})).send().await.expect("an answer");
+    assert_eq!(answer.status(), 504);
+    let body: Value = answer.json().await.expect("JSON");
+    let detail = body["detail"].as_str().expect("a text");
+    assert!(detail.contains("may have been applied"), "{detail}");
+}
+
+#[tokio::test]
+async fn an_update_that_has_not_come_in_was_not_applied() {
+    let bridge = Running::start(|config| config.limit.request_deadline_ms = 300).await;
+    let answer = bridge
+        .raw(
+            "PATCH /v1/instances/1 HTTP/1.1\r\nhost: bridge\r\ncontent-type: application/json\r\n\
+            content-length: 2\r\nconnection: close\r\n\r\n{",
+        )
+        .await;
+    assert!(answer.starts_with("HTTP/1.1 504 "), "{answer}");
+    assert!(answer.contains(r#""kind":"unavailable""#), "{answer}");
+    assert!(!answer.contains("may have been applied"), "{answer}");
+    assert!(bridge.fleet.requests().is_empty());
 }
 
 /// A Fleet that takes connections and never answers.

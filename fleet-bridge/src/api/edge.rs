@@ -92,10 +92,12 @@ async fn admit(
     };
     let allowed = Duration::from_millis(bridge.config.limit.request_deadline_ms);
     request.extensions_mut().insert(Deadline(started + allowed));
+    let is_update = *request.method() == Method::PATCH;
     let work = AssertUnwindSafe(next.run(request)).catch_unwind();
     match tokio::time::timeout(allowed + DEADLINE_SLACK, work).await {
         Ok(Ok(response)) => response,
         Ok(Err(_)) => Error::Internal.into_response(),
+        Err(_) if is_update => Error::Deadline(allowed).of_update().into_response(),
         Err(_) => Error::Deadline(allowed).into_response(),
     }
 }

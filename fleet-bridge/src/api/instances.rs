@@ -1,6 +1,12 @@
 //! List, Get and Update, and the calls that ODIN Fleet has no operation for.
 
-use std::{collections::BTreeMap, error::Error as StdError, iter, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    error::Error as StdError,
+    iter,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use axum::{
     Json,
@@ -189,9 +195,10 @@ pub(super) async fn update(
     body: Body,
 ) -> Result<Json<Instance>, Error> {
     let id = server_id(id)?;
-    let update = read_update(&bridge, &headers, body).await?;
+    let update = read_update(&bridge, &headers, body, deadline).await?;
     let metadata = update.into_metadata(&bridge.config.keys);
-    let server = bridge.fleet.update(id, metadata, deadline).await?;
+    let server = bridge.fleet.update(id, metadata, deadline).await;
+    let server = server.map_err(Error::of_update)?;
     let instance = convert(server, &bridge.config.keys, Utc::now());
     let applied = true;
     Ok(Json(instance.map_err(|reason| Error::NotConvertible {
@@ -205,6 +212,7 @@ async fn read_update(
     bridge: &Bridge,
     headers: &HeaderMap,
     body: Body,
+    deadline: Instant,
 ) -> Result<InstanceUpdate, Error> {
     let media_type = headers
         .get(CONTENT_TYPE)
@@ -215,8 +223,11 @@ async fn read_update(
         return Err(Error::UnsupportedMediaType);
     }
     let limit = bridge.config.limit.body_bytes;
-    let bytes = axum::body::to_bytes(body, limit)
-        .await
+    // Its own time limit: an update that has not come in has certainly not been applied.
+    let whole = tokio::time::timeout_at(deadline.into(), axum::body::to_bytes(body, limit)).await;
+    let allowed = Duration::from_millis(bridge.config.limit.request_deadline_ms);
+    let bytes = whole
+        .map_err(|_| Error::Deadline(allowed))?
         .map_err(|error| unread(&error, limit))?;
     let mut reader = serde_json::Deserializer::from_slice(&bytes);
     let read = serde_path_to_error::deserialize(&mut reader);
