@@ -319,7 +319,8 @@ impl Error {
             _ => BTreeMap::new(),
         };
         let problem = Problem { errors, ..problem };
-        let body = serde_json::to_vec(&problem).unwrap_or_default();
+        let body =
+            serde_json::to_vec(&problem).expect("a problem is plain data with texts as keys");
         let mut response = (status, body).into_response();
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON));
