@@ -18,15 +18,15 @@ const SECONDS_BOUNDS: [f64; 12] = [
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct RequestLabels {
-    route: String,
-    method: String,
+    route: &'static str,
+    method: &'static str,
     status: u16,
     kind: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct RouteLabels {
-    route: String,
+    route: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -111,21 +111,19 @@ impl Metrics {
     /// A call was answered. `route` is the pattern, never the path: callers do not make labels.
     pub(crate) fn request(
         &self,
-        route: &str,
-        method: &str,
+        route: &'static str,
+        method: &'static str,
         answer: (u16, &'static str),
         elapsed: Duration,
     ) {
         let labels = RequestLabels {
-            route: route.to_owned(),
-            method: method.to_owned(),
+            route,
+            method,
             status: answer.0,
             kind: answer.1,
         };
         self.requests.get_or_create(&labels).inc();
-        let labels = RouteLabels {
-            route: route.to_owned(),
-        };
+        let labels = RouteLabels { route };
         let histogram = self.request_seconds.get_or_create(&labels);
         histogram.observe(elapsed.as_secs_f64());
     }

@@ -213,6 +213,11 @@ async fn what_does_not_exist_is_a_problem_too() {
         expect(answer, 501, "unimplemented").await;
     }
     assert!(bridge.fleet.requests().is_empty());
+    let metrics = bridge.get("/metrics").await.text().await.expect("text");
+    for route in ["unmatched", "/docs/{*rest}"] {
+        let labels = format!(r#"{{route="{route}",method="GET",status="404",kind="not_found"}}"#);
+        assert!(metrics.contains(&labels), "{labels} is not in\n{metrics}");
+    }
 }
 
 #[tokio::test]

@@ -25,6 +25,21 @@ use crate::{
     error::{Error, PROBLEM_JSON, Pending},
 };
 
+/// Every route of the bridge.
+const ROUTES: [&str; 11] = [
+    "/v1/instances",
+    "/v1/instances/",
+    "/v1/instances/{id}",
+    "/v1/instances/{id}/sessions",
+    "/healthz",
+    "/readyz",
+    "/metrics",
+    "/openapi.json",
+    "/docs",
+    "/docs/",
+    "/docs/{*rest}",
+];
+
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Longest request id that is taken over from a caller.
@@ -42,7 +57,7 @@ pub(super) async fn pass(
     let started = Instant::now();
     let _in_flight = bridge.metrics.begin();
     let method = request.method().clone();
-    let route = matched.as_ref().map_or("unmatched", MatchedPath::as_str);
+    let route = known_route(matched.as_ref());
     let id = request_id(request.headers());
     let span = tracing::info_span!("request", %id, %method, route);
     let mut response = admit(&bridge, route, request, next, started)
@@ -149,6 +164,12 @@ fn request_id(headers: &HeaderMap) -> String {
     }
 }
 
+/// The route as a text that lives on in metric labels.
+fn known_route(matched: Option<&MatchedPath>) -> &'static str {
+    let is_matched = |route: &&str| matched.is_some_and(|matched| matched.as_str() == *route);
+    ROUTES.into_iter().find(is_matched).unwrap_or("unmatched")
+}
+
 /// Callers may invent methods; they may not invent metric labels.
 fn known_method(method: &Method) -> &'static str {
     match *method {
@@ -174,6 +195,15 @@ mod tests {
         let value = HeaderValue::from_static(content_type);
         response.headers_mut().insert(CONTENT_TYPE, value);
         unexplained(route, &response).map(|error| error.kind())
+    }
+
+    #[test]
+    fn every_route_of_the_contract_is_known() {
+        let document: serde_json::Value =
+            serde_json::from_str(&super::super::openapi_json()).unwrap();
+        for path in document["paths"].as_object().unwrap().keys() {
+            assert!(ROUTES.contains(&path.as_str()), "{path}");
+        }
     }
 
     #[test]
