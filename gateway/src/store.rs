@@ -372,6 +372,11 @@ impl Store {
             () = self.tick() => {}
             () = follow => {}
         }
+        let is_returning = matches!(self.lock().phase, Phase::Returning);
+        if let (Some(shared), true) = (&self.shared, is_returning) {
+            // Nobody is left to end this phase.
+            self.set_phase(shared, Phase::Offline);
+        }
     }
 
     async fn tick(&self) {

@@ -158,11 +158,9 @@ impl Store {
     ) -> Result<(), LogError> {
         let (mut replica, is_blank) = {
             let state = self.lock();
-            let knows_more = state.epoch.is_some()
-                && (state.epoch != over
-                    || left
-                        .as_ref()
-                        .is_none_or(|it| it.position <= state.replica.position));
+            let knows_more = left
+                .as_ref()
+                .is_none_or(|left| state.epoch == over && left.position <= state.replica.position);
             match left {
                 Some(left) if !knows_more => (left, false),
                 _ => (state.replica.clone(), state.epoch.is_none()),
@@ -375,7 +373,9 @@ async fn load(store: &Store, archive: &mut Archive, head: &Head) -> Result<Loade
     };
     let mut replica = read(text).await?;
     match catch_up(store, archive, &mut replica).await {
-        Ok(()) if replica.position >= head.position => Ok(Loaded::Whole(replica)),
+        Ok(()) if replica.position >= head.position && !head.is_overrun() => {
+            Ok(Loaded::Whole(replica))
+        }
         Ok(()) | Err(LogError::Gap(_)) => Ok(Loaded::Torn(replica)),
         Err(error) => Err(error),
     }

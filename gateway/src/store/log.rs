@@ -173,6 +173,13 @@ pub(super) struct Head {
     pub(super) asked: Option<u64>,
 }
 
+impl Head {
+    /// Whether there are entries after the end, which no script of ours leaves: nothing could be appended any more.
+    pub(super) fn is_overrun(&self) -> bool {
+        self.newest.is_some_and(|newest| newest > self.position)
+    }
+}
+
 /// A command as it stands in the log.
 #[derive(Debug)]
 pub(super) struct Written {

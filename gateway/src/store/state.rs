@@ -211,13 +211,12 @@ impl State {
 
     /// What the gateway makes of what Redis holds.
     pub(super) fn judge(&self, head: &Head, now: Timestamp) -> Verdict {
-        let is_lost = head.newest.is_some_and(|newest| newest > head.position);
         let knows_less = match self.epoch {
             None => false,
             Some(epoch) if epoch == head.epoch => head.position < self.replica.position,
             Some(_) => head.is_blank && now.since(head.began) < BLANK_AGE,
         };
-        match is_lost || knows_less {
+        match knows_less {
             true => Verdict::Found,
             false => Verdict::Join,
         }
@@ -343,14 +342,6 @@ mod tests {
         assert_eq!(knows(Some(2), 3).judge(&blank, young), Verdict::Found);
         assert_eq!(knows(Some(2), 3).judge(&blank, old), Verdict::Join);
         assert_eq!(knows(None, 0).judge(&blank, young), Verdict::Join);
-    }
-
-    #[test]
-    fn a_log_with_entries_after_its_end_is_not_followed() {
-        let mut broken = head(1, 7);
-        broken.newest = Some(8);
-        let now = broken.began;
-        assert_eq!(knows(None, 0).judge(&broken, now), Verdict::Found);
     }
 
     #[test]

@@ -41,3 +41,19 @@ pub struct StoreStats {
     /// What could not be kept for the others during an outage.
     pub dropped: Counter,
 }
+
+impl StoreStats {
+    /// All of them by name.
+    pub fn events(&self) -> [(&'static str, u64); 8] {
+        [
+            ("entry", self.entries.value()),
+            ("alone", self.alone.value()),
+            ("outage", self.outages.value()),
+            ("snapshot", self.snapshots.value()),
+            ("epoch", self.epochs.value()),
+            ("torn_log", self.torn_logs.value()),
+            ("unreadable", self.unreadable.value()),
+            ("dropped", self.dropped.value()),
+        ]
+    }
+}

@@ -45,6 +45,39 @@ async fn snapshots_keep_the_log_short_and_a_start_needs_no_more() {
     assert_eq!(rooms, 400);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_start_from_a_damaged_log_keeps_what_was_before_the_damage() {
+    let redis = RedisServer::start().await;
+    let options = options(&redis);
+    let gateway = Gateway::start(&options).await;
+    report(&gateway.store, "a:1", &BTreeSet::new(), None).await;
+    connect(&gateway.store, "room", "user")
+        .await
+        .expect("a server");
+    let mut connection = redis.connection().await;
+    let position: u64 = connection
+        .hget("{test}:head", "position")
+        .await
+        .expect("a head");
+    connect(&gateway.store, "later", "user")
+        .await
+        .expect("a server");
+    drop(gateway);
+    let lost = format!("{}-0", position + 1);
+    let count: usize = connection.xdel(LOG, &[lost]).await.expect("a log");
+    assert_eq!(count, 1);
+
+    let gateway = Gateway::start(&options).await;
+    assert!(gateway.store.health().online);
+    assert_eq!(gateway.store.stats().torn_logs.value(), 1);
+    let grid = gateway.grid();
+    let rooms = grid.pool("").expect("a pool").rooms();
+    let names: Vec<_> = rooms.map(|(_, it)| it.id.name.as_str()).collect();
+    assert_eq!(names, ["room"]);
+    let address = connect(&gateway.store, "later", "user").await;
+    assert_eq!(address.as_deref(), Ok("a:1"));
+}
+
 /// Two gateways that know a room, and what is done to their Redis; then they know it still, and agree.
 async fn survives(harm: impl AsyncFnOnce(&mut redis::aio::MultiplexedConnection)) {
     let redis = RedisServer::start().await;
