@@ -1,6 +1,11 @@
 //! What the gateway counts, in Prometheus' text format.
 
-use std::{collections::BTreeMap, fmt, sync::atomic::AtomicU64, time::Duration};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
 
 use prometheus_client::{
     encoding::{EncodeLabelSet, text::encode},
@@ -67,6 +72,11 @@ struct CustomerLabels {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct EventLabels {
+    event: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct RefreshLabels {
     outcome: &'static str,
 }
@@ -89,6 +99,7 @@ pub(crate) struct Metrics {
     peers: Family<CustomerLabels, Gauge<i64>>,
     store_online: Gauge,
     store_waiting: Gauge,
+    store_events: Family<EventLabels, Counter>,
     load: Family<PoolLabels, Gauge<f64, AtomicU64>>,
 }
 
@@ -118,6 +129,7 @@ impl Default for Metrics {
             peers: Family::default(),
             store_online: Gauge::default(),
             store_waiting: Gauge::default(),
+            store_events: Family::default(),
             load: Family::default(),
         };
         metrics.register();
@@ -170,6 +182,8 @@ impl Metrics {
         registry.register("store_online", text, self.store_online.clone());
         let text = "Commands the shared store has not been told yet";
         registry.register("store_waiting_commands", text, self.store_waiting.clone());
+        let text = "What happened in the shared store: entries read, commands decided alone, outages and so on";
+        registry.register("store_events", text, self.store_events.clone());
     }
 
     /// A call has ended.
@@ -227,6 +241,10 @@ impl Metrics {
         let store = gateway.store.health();
         self.store_online.set(store.online.into());
         self.store_waiting.set(whole(store.waiting_commands));
+        for (event, count) in gateway.store.stats().events() {
+            let counter = self.store_events.get_or_create(&EventLabels { event });
+            counter.inner().store(count, Ordering::Relaxed);
+        }
         let mut peers: BTreeMap<String, u64> = BTreeMap::new();
         gateway.store.read(|grid| {
             for (name, pool) in grid.pools() {
