@@ -71,6 +71,16 @@ fn exchange(status: u16, body: &str) -> Exchange {
     }
 }
 
+/// The Fleet's first answer in one of the shared cases.
+fn case_body(id: &str) -> Value {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("cases/bridge-cases.json");
+    let text = std::fs::read_to_string(path).expect("the cases");
+    let cases: Value = serde_json::from_str(&text).expect("JSON");
+    let mut cases = cases["cases"].as_array().expect("a list").iter();
+    let case = cases.find(|case| case["id"] == id).expect("the case");
+    case["steps"][0]["fleet"][0]["response"]["body"].clone()
+}
+
 /// Checks the shape that every error has, and returns its kind.
 async fn problem(response: Response) -> (u16, String) {
     let status = response.status().as_u16();
@@ -402,16 +412,7 @@ async fn readiness_asks_the_fleet_once_for_many_probes() {
 #[tokio::test]
 async fn left_out_servers_and_retries_are_counted() {
     let bridge = Running::start(|_| {}).await;
-    let cases = std::fs::read_to_string(
-        Path::new(env!("CARGO_MANIFEST_DIR")).join("cases/bridge-cases.json"),
-    );
-    let cases: Value = serde_json::from_str(&cases.expect("the cases")).expect("JSON");
-    let case = cases["cases"]
-        .as_array()
-        .expect("cases")
-        .iter()
-        .find(|it| it["id"] == "conv-no-game-port");
-    let body = &case.expect("the case")["steps"][0]["fleet"][0]["response"]["body"];
+    let body = case_body("conv-no-game-port");
     bridge
         .fleet
         .prepare([exchange(502, ""), exchange(200, &body.to_string())]);
@@ -463,17 +464,8 @@ async fn a_prober_that_goes_away_does_not_start_another_fleet_call() {
 #[tokio::test]
 async fn an_update_of_a_server_without_a_port_says_that_it_was_applied() {
     let bridge = Running::start(|_| {}).await;
-    let cases = std::fs::read_to_string(
-        Path::new(env!("CARGO_MANIFEST_DIR")).join("cases/bridge-cases.json"),
-    );
-    let cases: Value = serde_json::from_str(&cases.expect("the cases")).expect("JSON");
-    let case = cases["cases"]
-        .as_array()
-        .expect("cases")
-        .iter()
-        .find(|it| it["id"] == "get-no-port");
-    let server = &case.expect("the case")["steps"][0]["fleet"][0]["response"]["body"];
-    bridge.fleet_answers(200, server);
+    let server = case_body("get-no-port");
+    bridge.fleet_answers(200, &server);
     let call = bridge
         .call(Method::PATCH, "/v1/instances/101")
         .json(&json!({"metadata": {"a": 1}}));

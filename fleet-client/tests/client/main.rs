@@ -63,6 +63,13 @@ async fn calls(server: &MockServer) -> usize {
     server.received_requests().await.expect("recorded").len()
 }
 
+fn expect_time_out(error: &Error) {
+    let Error::Unavailable { timed_out, .. } = error else {
+        panic!("{error:?}")
+    };
+    assert!(timed_out, "{error:?}");
+}
+
 #[tokio::test]
 async fn a_call_carries_the_token_and_asks_for_json() {
     let server = MockServer::start().await;
@@ -238,25 +245,10 @@ async fn a_slow_service_ends_at_the_deadline() {
     let deadline = Instant::now() + Duration::from_millis(100);
     let client = client(&server.uri()).with_deadline(deadline);
     let error = get(&client).await.expect_err("a time-out");
-    assert!(
-        matches!(
-            error,
-            Error::Unavailable {
-                timed_out: true,
-                ..
-            }
-        ),
-        "{error:?}"
-    );
+    expect_time_out(&error);
     assert!(deadline.elapsed() < Duration::from_secs(5));
     let error = get(&client).await.expect_err("no time at all");
-    assert!(matches!(
-        error,
-        Error::Unavailable {
-            timed_out: true,
-            ..
-        }
-    ));
+    expect_time_out(&error);
     assert_eq!(
         calls(&server).await,
         1,
@@ -273,16 +265,7 @@ async fn a_request_time_out_is_tried_again() {
     let error = get(&client.expect("a client"))
         .await
         .expect_err("a time-out");
-    assert!(
-        matches!(
-            error,
-            Error::Unavailable {
-                timed_out: true,
-                ..
-            }
-        ),
-        "{error:?}"
-    );
+    expect_time_out(&error);
     assert_eq!(calls(&server).await, 3);
 }
 
