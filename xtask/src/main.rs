@@ -1,6 +1,8 @@
 //! Project tasks: `cargo xtask test | ci | interop | openapi | bench | soak | fuzz | deny`.
 
+mod bench_gateway;
 mod check;
+mod fuzz;
 mod interop;
 mod load;
 mod node;
@@ -41,8 +43,13 @@ enum Task {
         #[arg(long, default_value_t = 120)]
         seconds: u64,
     },
-    /// Hold a running service against its OpenAPI document with schemathesis
-    Fuzz { what: Fuzz },
+    /// Look for input that breaks something: schemathesis for services, cargo-fuzz for parsers
+    Fuzz {
+        what: Fuzz,
+        /// Seconds for each target of cargo-fuzz
+        #[arg(long, default_value_t = 60)]
+        seconds: u64,
+    },
     /// Hold the dependency tree against deny.toml
     Deny,
 }
@@ -59,12 +66,16 @@ enum Interop {
 enum Bench {
     /// List and Get through the bridge beside the same calls made directly
     Bridge,
+    /// Connects of one core beside the signatures alone
+    Gateway,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
 enum Fuzz {
     /// fleet-bridge against its own document
     Bridge,
+    /// Tokens, access keys and tasks from any bytes
+    GatewayApi,
     /// mock-fleet against openapi/odin-fleet.json
     MockFleet,
 }
@@ -89,11 +100,15 @@ fn main() -> Result<()> {
         Task::Bench {
             what: Bench::Bridge,
         } => load::bench_bridge(),
+        Task::Bench {
+            what: Bench::Gateway,
+        } => bench_gateway::run_bench(),
         Task::Soak { seconds } => load::soak(seconds),
-        Task::Fuzz { what: Fuzz::Bridge } => load::fuzz_bridge(),
-        Task::Fuzz {
-            what: Fuzz::MockFleet,
-        } => load::fuzz_mock_fleet(),
+        Task::Fuzz { what, seconds } => match what {
+            Fuzz::Bridge => load::fuzz_bridge(),
+            Fuzz::GatewayApi => fuzz::crate_targets("gateway-api", seconds),
+            Fuzz::MockFleet => load::fuzz_mock_fleet(),
+        },
         Task::Deny => check::deny(),
     }
 }
