@@ -1,5 +1,7 @@
 //! The way into ODIN voice servers: checks customers' tokens, keeps rooms on servers, hands out session tokens and
 //! carries moderation.
+//!
+#![doc = include_str!("../DEVIATIONS.md")]
 
 mod auth;
 mod command;
