@@ -2,7 +2,6 @@
 
 use std::{net::IpAddr, path::PathBuf, process::ExitCode};
 
-use anyhow::Result;
 use clap::Parser;
 use service::{EXIT_BAD_CONFIG, LogFormat, SettingsError, ended, start_log, variables};
 
@@ -40,20 +39,19 @@ pub struct Arguments {
     check_config: bool,
 }
 
-/// Runs the gateway until SIGTERM or Ctrl-C.
-///
-/// # Errors
-/// When a port cannot be opened. Settings that are not usable end in exit code 64.
-pub async fn command(arguments: Arguments) -> Result<ExitCode> {
+/// Runs the gateway until SIGTERM or Ctrl-C. Settings that are not usable end in exit code 64, and a port that cannot be
+/// opened in 1.
+pub async fn command(arguments: Arguments) -> ExitCode {
     start_log(arguments.log_format);
-    match serve(arguments).await {
-        Ok(()) => Ok(ExitCode::SUCCESS),
-        Err(ServerError::Settings(error)) => {
-            tracing::error!("{error}");
-            Ok(ExitCode::from(EXIT_BAD_CONFIG))
-        }
-        Err(error) => Err(error.into()),
-    }
+    let Err(error) = serve(arguments).await else {
+        return ExitCode::SUCCESS;
+    };
+    let code = match &error {
+        ServerError::Settings(_) => ExitCode::from(EXIT_BAD_CONFIG),
+        _ => ExitCode::FAILURE,
+    };
+    tracing::error!("{:#}", anyhow::Error::from(error));
+    code
 }
 
 async fn serve(arguments: Arguments) -> Result<(), ServerError> {

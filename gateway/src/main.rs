@@ -7,7 +7,7 @@ use gateway::{Arguments, command};
 use service::EXIT_BAD_CONFIG;
 
 #[tokio::main]
-async fn main() -> anyhow::Result<ExitCode> {
+async fn main() -> ExitCode {
     match Arguments::try_parse() {
         Ok(arguments) => command(arguments).await,
         Err(error) => {
@@ -18,7 +18,7 @@ async fn main() -> anyhow::Result<ExitCode> {
             } else {
                 0
             };
-            Ok(ExitCode::from(code))
+            ExitCode::from(code)
         }
     }
 }
