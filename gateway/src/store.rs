@@ -13,8 +13,8 @@
 //!
 //! What cannot be had: gateways that are cut off from each other and know different servers can send the same new room
 //! to two servers; the grid closes one of the two when it hears of both. A task that a gateway alone handed out counts
-//! as delivered. A task that was on its way when Redis died, and that another gateway had read already, can be carried
-//! out twice.
+//! as delivered. What a gateway decided alone is lost when it ends before Redis is back. A task that was on its way
+//! when Redis died, and that another gateway had read already, can be carried out twice.
 //!
 //! The clock of Redis' machine rules the grid. When another Redis takes over whose clock is behind, the grid's time
 //! stands still until that has caught up.
@@ -53,8 +53,8 @@ pub use stats::{Counter, StoreStats};
 pub use waiters::Waiter;
 use waiters::Waiters;
 
-/// Longest time from a command to its answer. After that the gateway goes on alone.
-const SUBMIT_TIME: Duration = Duration::from_secs(1);
+/// Longest time from a command to its answer. After that the gateway goes on alone. Callers wait 5 s.
+const SUBMIT_TIME: Duration = Duration::from_secs(2);
 
 /// When appending fails, what other gateways appended before may still be on its way here.
 const DRAIN_TIME: Duration = Duration::from_millis(20);
@@ -65,17 +65,18 @@ const PENDING_MAX: usize = 4096;
 /// How a store works with Redis.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RedisTuning {
-    /// How long Redis may take for an answer before the gateway goes on alone; less than a second.
+    /// How long Redis may take for an answer before the gateway goes on alone; less than two seconds.
     pub response_timeout: Duration,
     /// A snapshot is written after this many entries of the log; of the entries before it as many are kept.
     pub snapshot_entries: u64,
 }
 
 impl Default for RedisTuning {
-    /// For a Redis in the same region.
+    /// For a Redis in the same region. A connection that breaks is noticed at once; this is for one that stands still,
+    /// and must not take a gateway with a burst of calls for it.
     fn default() -> Self {
         Self {
-            response_timeout: Duration::from_millis(500),
+            response_timeout: Duration::from_secs(1),
             snapshot_entries: 1000,
         }
     }
@@ -206,8 +207,8 @@ impl Store {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Carries out an action and gives what became of it. With Redis that takes a round trip, and about a second at
-    /// most.
+    /// Carries out an action and gives what became of it. With Redis that takes a round trip, and about two
+    /// seconds at most.
     pub async fn submit(&self, action: Action) -> Outcome {
         let mut command = Command {
             id: fastrand::u64(..),

@@ -71,8 +71,13 @@ impl Drop for Gateway {
 
 /// Waits until something is true.
 pub(crate) async fn eventually(what: &str, mut is_true: impl FnMut() -> bool) {
+    eventually_async(what, async || is_true()).await;
+}
+
+/// Waits until something is true that is asked for.
+pub(crate) async fn eventually_async(what: &str, mut is_true: impl AsyncFnMut() -> bool) {
     let wait = async {
-        while !is_true() {
+        while !is_true().await {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
