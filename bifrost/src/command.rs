@@ -1,6 +1,7 @@
 //! The command line: which command is meant, and what becomes of its result.
 
 use std::{
+    env,
     io::{self, Write as _},
     process::ExitCode,
 };
@@ -8,12 +9,7 @@ use std::{
 use clap::{Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
-use crate::{
-    access_key, config, demo,
-    failure::{self, Failure},
-    input::say,
-    token,
-};
+use crate::{access_key, config, demo, failure::Failure, input::say, token};
 
 /// Game servers and voice for studios on ODIN.
 #[derive(Debug, Parser)]
@@ -41,12 +37,15 @@ enum Command {
 /// Runs the command of the command line. Exit codes: 0, 1 for a token that is refused or a demo that failed, 64 for
 /// wrong use, 74 when the machine does not play along.
 pub async fn command() -> ExitCode {
-    let result = match Arguments::try_parse().map(|arguments| arguments.command) {
-        Err(error) => return failure::flags(&error),
-        Ok(Command::Demo(options)) => return run_demo(options).await,
-        Ok(Command::AccessKey(command)) => access_key::run(command),
-        Ok(Command::Token(command)) => token::run(command),
-        Ok(Command::Config(command)) => config::run(command),
+    let arguments: Arguments = match service::arguments(env::args_os()) {
+        Ok(arguments) => arguments,
+        Err(code) => return code,
+    };
+    let result = match arguments.command {
+        Command::Demo(options) => return run_demo(options).await,
+        Command::AccessKey(command) => access_key::run(command),
+        Command::Token(command) => token::run(command),
+        Command::Config(command) => config::run(command),
     };
     let result = match result {
         Err(failure) => match failure.json() {

@@ -7,11 +7,10 @@ mod servers;
 mod timeline;
 mod world;
 
-use std::{io, pin::pin};
+use std::pin::pin;
 
 use anyhow::{Result, bail};
 use clap::Args;
-use tokio::signal::unix::{SignalKind, signal};
 
 use self::{timeline::Timeline, world::World};
 
@@ -34,7 +33,7 @@ pub(crate) struct Options {
 
 /// Runs the demo; without `--once` until Ctrl-C or SIGTERM.
 pub(crate) async fn run(options: Options) -> Result<()> {
-    let mut end = pin!(end_signal()?);
+    let mut end = pin!(service::ended());
     let timeline = Timeline::new();
     let mut world = tokio::select! {
         world = World::start(&options, &timeline) => world?,
@@ -60,17 +59,6 @@ pub(crate) async fn run(options: Options) -> Result<()> {
 /// Says why the demo failed.
 pub(crate) fn say_failure(error: &anyhow::Error) {
     Timeline::new().failed(error);
-}
-
-fn end_signal() -> io::Result<impl Future<Output = ()>> {
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut terminate = signal(SignalKind::terminate())?;
-    Ok(async move {
-        tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
-        }
-    })
 }
 
 #[cfg(test)]

@@ -4,9 +4,7 @@ use std::{io, process::ExitCode};
 
 use gateway_api::TokenError;
 use serde_json::json;
-
-/// `EX_USAGE` of sysexits.h: wrong flags, or input that is not what it should be.
-const EXIT_USAGE: u8 = 64;
+use service::EXIT_BAD_CONFIG;
 
 /// `EX_IOERR` of sysexits.h.
 const EXIT_IO: u8 = 74;
@@ -75,21 +73,11 @@ impl Failure {
 
     pub(crate) fn exit_code(&self) -> ExitCode {
         match self {
-            Self::Input(_) => EXIT_USAGE,
+            Self::Input(_) => EXIT_BAD_CONFIG,
             Self::Refused { .. } => EXIT_REFUSED,
             Self::System(_) => EXIT_IO,
         }
         .into()
-    }
-}
-
-/// Flags that cannot be understood, or the help that was asked for.
-pub(crate) fn flags(error: &clap::Error) -> ExitCode {
-    // When the terminal is gone there is nobody left to tell.
-    drop(error.print());
-    match error.use_stderr() {
-        true => EXIT_USAGE.into(),
-        false => ExitCode::SUCCESS,
     }
 }
 

@@ -1,28 +1,16 @@
 //! The command line: flags, file and variables in, an exit code out.
 
-use std::{
-    collections::HashMap, env, ffi::OsString, net::SocketAddr, path::PathBuf, process::ExitCode,
-};
+use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
 
 use anyhow::Result;
-use clap::{Parser, ValueEnum};
-use tokio::signal::unix::{SignalKind, signal};
-use tracing_subscriber::EnvFilter;
+use clap::Parser;
+use service::{EXIT_BAD_CONFIG, LogFormat, ended, start_log, variables};
 
 use crate::{
     api,
     config::Config,
     server::{Server, ServerError},
 };
-
-/// `EX_USAGE` of sysexits.h: the settings are wrong.
-pub const EXIT_BAD_CONFIG: u8 = 64;
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum LogFormat {
-    Text,
-    Json,
-}
 
 /// Lists, reads and updates the game servers of an ODIN Fleet app. Needs ODIN_APP_ID and ODIN_API_TOKEN.
 #[derive(Debug, Parser)]
@@ -57,16 +45,7 @@ pub async fn command(arguments: Arguments) -> Result<ExitCode> {
         std::io::stdout().write_all(api::openapi_json().as_bytes())?;
         return Ok(ExitCode::SUCCESS);
     }
-    let filter = EnvFilter::builder()
-        .with_default_directive(tracing::Level::INFO.into())
-        .from_env_lossy();
-    let log = tracing_subscriber::fmt()
-        .with_writer(std::io::stderr)
-        .with_env_filter(filter);
-    match arguments.log_format {
-        LogFormat::Text => log.init(),
-        LogFormat::Json => log.json().init(),
-    }
+    start_log(arguments.log_format);
     match serve(arguments).await {
         Ok(()) => Ok(ExitCode::SUCCESS),
         Err(error @ ServerError::Bind { .. }) => Err(error.into()),
@@ -78,11 +57,7 @@ pub async fn command(arguments: Arguments) -> Result<ExitCode> {
 }
 
 async fn serve(arguments: Arguments) -> Result<(), ServerError> {
-    let text = |(name, value): (OsString, OsString)| {
-        Some((name.into_string().ok()?, value.into_string().ok()?))
-    };
-    let variables: HashMap<_, _> = env::vars_os().filter_map(text).collect();
-    let mut config = Config::load(arguments.config.as_deref(), &variables)?;
+    let mut config = Config::load(arguments.config.as_deref(), variables())?;
     config.listen = arguments.listen.unwrap_or(config.listen);
     config.insecure = arguments.insecure;
     if arguments.check_config {
@@ -92,14 +67,4 @@ async fn serve(arguments: Arguments) -> Result<(), ServerError> {
     tracing::info!(address = %server.local_addr(), "listening; /docs shows the interface");
     server.run(ended()).await;
     Ok(())
-}
-
-async fn ended() {
-    let Ok(mut terminate) = signal(SignalKind::terminate()) else {
-        return std::future::pending().await;
-    };
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = tokio::signal::ctrl_c() => {}
-    }
 }

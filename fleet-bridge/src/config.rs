@@ -12,8 +12,9 @@ use std::{
 
 use fleet_client::{DEFAULT_BASE_URL, RetryPolicy, Token};
 use serde::Deserialize;
+use service::{Settings, SettingsError};
 
-use self::file::{File, Source};
+use self::file::File;
 use crate::{auth::AccessToken, model::Keys};
 
 /// Everything the bridge needs to know.
@@ -68,38 +69,12 @@ impl Default for Limits {
     }
 }
 
-/// A setting that is missing or malformed. The text names the variable, or the file, line and key.
+/// Why the settings cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
-    /// A variable.
-    #[error("{variable} {problem}")]
-    Variable {
-        /// Its name.
-        variable: &'static str,
-        /// What is wrong with it.
-        problem: String,
-    },
-    /// The file as a whole.
-    #[error("{path} cannot be read: {source}")]
-    File {
-        /// The file.
-        path: String,
-        /// What the system says.
-        #[source]
-        source: std::io::Error,
-    },
-    /// A place in the file.
-    #[error("{path}:{line}: {key}: {problem}")]
-    Key {
-        /// The file.
-        path: String,
-        /// The line, from 1.
-        line: usize,
-        /// The key with its sections.
-        key: String,
-        /// What is wrong with it.
-        problem: String,
-    },
+    /// A setting that is missing or malformed.
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
     /// Tokens are missing where they are needed.
     #[error(
         "{0} can be reached from other machines and no [[auth.tokens]] are set: set some, listen on 127.0.0.1, \
@@ -137,19 +112,11 @@ impl Config {
     /// [`ConfigError`] for the first setting that is missing, malformed or given twice.
     pub fn load(
         path: Option<&Path>,
-        variables: &HashMap<String, String>,
+        variables: HashMap<String, String>,
     ) -> Result<Self, ConfigError> {
-        let source = match path {
-            Some(path) => Source::read(path)?,
-            None => Source::default(),
-        };
-        let file: File = source.parse()?;
-        let set = |name: &str| {
-            variables
-                .get(name)
-                .filter(|value| !value.is_empty())
-                .cloned()
-        };
+        let settings = Settings::read(path, variables)?;
+        let file: File = settings.parse()?;
+        let set = |name: &str| settings.variable(name).filter(|value| !value.is_empty());
         let fleet = &file.fleet;
         let twice = |name, key: &str| {
             variable(
@@ -166,27 +133,28 @@ impl Config {
                     format!("is {text:?}: it must be the app's id, a positive whole number"),
                 )
             })?,
-            (None, Some(id)) => u64::try_from(id)
-                .map_err(|_| source.error("fleet.app_id", "it must be a positive whole number"))?,
+            (None, Some(id)) => u64::try_from(id).map_err(|_| {
+                settings.error("fleet.app_id", "it must be a positive whole number")
+            })?,
             (None, None) => return Err(missing("ODIN_APP_ID", "the id of your app")),
         };
-        let api_url = match (set("ODIN_API_URL"), fleet.api_url.clone()) {
+        let api_url = match (set("ODIN_API_URL"), fleet.api_url.as_deref()) {
             (Some(_), Some(_)) => return Err(twice("ODIN_API_URL", "fleet.api_url")),
-            (url, other) => url.or(other).unwrap_or_else(|| DEFAULT_BASE_URL.to_owned()),
+            (url, other) => url.or(other).unwrap_or(DEFAULT_BASE_URL),
         };
         let api_token = match (set("ODIN_API_TOKEN"), &fleet.token_file) {
             (Some(_), Some(_)) => return Err(twice("ODIN_API_TOKEN", "fleet.token_file")),
-            (Some(token), None) => token,
-            (None, Some(file)) => source.secret_file("fleet.token_file", file)?,
+            (Some(token), None) => token.to_owned().into(),
+            (None, Some(file)) => settings.secret_file("fleet.token_file", file)?,
             (None, None) => return Err(missing("ODIN_API_TOKEN", "a token of your ODIN account")),
         };
 
-        let mut config = Self::new(app_id, &api_url, &api_token)?;
+        let mut config = Self::new(app_id, api_url, api_token.expose().trim())?;
         config.listen = file.listen.unwrap_or(config.listen);
-        source.fleet_calls(fleet, &mut config)?;
-        config.keys = source.keys(file.keys)?;
-        config.limit = source.limits(file.limit)?;
-        config.tokens = source.tokens(file.auth.tokens, variables)?;
+        file::fleet_calls(&settings, fleet, &mut config)?;
+        config.keys = file::keys(&settings, file.keys)?;
+        config.limit = file::limits(&settings, file.limit)?;
+        config.tokens = file::tokens(&settings, file.auth.tokens)?;
         Ok(config)
     }
 
@@ -207,11 +175,11 @@ fn positive(app_id: u64) -> Result<i64, ConfigError> {
     id.ok_or_else(|| variable("ODIN_APP_ID", "must be a positive whole number".to_owned()))
 }
 
-fn variable(variable: &'static str, problem: String) -> ConfigError {
-    ConfigError::Variable { variable, problem }
+fn variable(variable: &str, problem: String) -> ConfigError {
+    SettingsError::variable(variable, problem).into()
 }
 
-fn missing(name: &'static str, what: &str) -> ConfigError {
+fn missing(name: &str, what: &str) -> ConfigError {
     variable(name, format!("is not set: it must hold {what}"))
 }
 
@@ -229,7 +197,7 @@ mod tests {
         let variables = variables
             .iter()
             .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
-        Config::load(Some(file.path()), &variables.collect())
+        Config::load(Some(file.path()), variables.collect())
     }
 
     const REQUIRED: [(&str, &str); 2] = [("ODIN_APP_ID", "7"), ("ODIN_API_TOKEN", "t")];
@@ -237,7 +205,7 @@ mod tests {
     #[test]
     fn the_variables_of_the_guide_are_enough() {
         let variables = REQUIRED.map(|(name, value)| (name.to_owned(), value.to_owned()));
-        let config = Config::load(None, &variables.into()).unwrap();
+        let config = Config::load(None, variables.into()).unwrap();
         assert_eq!(
             (config.app_id, config.api_url.as_str()),
             (7, DEFAULT_BASE_URL)

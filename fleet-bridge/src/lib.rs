@@ -14,7 +14,7 @@ mod server;
 
 pub use api::openapi_json;
 pub use auth::{AccessToken, Scope};
-pub use command::{Arguments, EXIT_BAD_CONFIG, command};
+pub use command::{Arguments, command};
 pub use config::{Config, ConfigError, Limits};
 pub use error::{Error, Kind, PROBLEM_JSON, Problem};
 pub use model::{

@@ -1,23 +1,11 @@
 //! The `fleet-bridge` command.
 
-use std::process::ExitCode;
-
-use clap::Parser as _;
-use fleet_bridge::{Arguments, EXIT_BAD_CONFIG, command};
+use std::{env, process::ExitCode};
 
 #[tokio::main]
 async fn main() -> anyhow::Result<ExitCode> {
-    match Arguments::try_parse() {
-        Ok(arguments) => command(arguments).await,
-        Err(error) => {
-            // When the terminal is gone there is nobody left to tell.
-            let _ = error.print();
-            let code = if error.use_stderr() {
-                EXIT_BAD_CONFIG
-            } else {
-                0
-            };
-            Ok(ExitCode::from(code))
-        }
+    match service::arguments(env::args_os()) {
+        Ok(arguments) => fleet_bridge::command(arguments).await,
+        Err(code) => Ok(code),
     }
 }

@@ -4,7 +4,8 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use clap::{Parser, ValueEnum};
+use clap::Parser;
+use service::LogFormat;
 
 use crate::clock::Clock;
 use crate::faults::{FaultPlan, FaultPlanError};
@@ -99,16 +100,6 @@ pub struct Arguments {
     /// Let the control API listen on an address that is not loopback.
     #[arg(long)]
     insecure: bool,
-}
-
-/// How log lines look.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub(crate) enum LogFormat {
-    /// For people.
-    #[default]
-    Text,
-    /// For machines.
-    Json,
 }
 
 impl Arguments {

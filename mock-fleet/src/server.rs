@@ -8,20 +8,18 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::serve::ListenerExt as _;
+use service::{EXIT_BAD_CONFIG, ended, start_log};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::api::{self, Shared};
-use crate::config::{Arguments, Config, LogFormat};
+use crate::config::{Arguments, Config};
 use crate::control;
 use crate::faults::Faults;
 use crate::limits;
 use crate::state::State;
 use crate::world::WorldError;
-
-/// Exit code for a configuration that is not right (sysexits' EX_USAGE).
-const EXIT_CONFIG: u8 = 64;
 
 /// A simulator whose sockets are bound.
 #[derive(Debug)]
@@ -172,7 +170,7 @@ pub async fn command(arguments: Arguments) -> ExitCode {
     let refuse = |problem: &dyn std::fmt::Display| {
         // When stderr is gone there is nobody left to tell.
         drop(writeln!(io::stderr(), "mock-fleet: {problem}"));
-        ExitCode::from(EXIT_CONFIG)
+        ExitCode::from(EXIT_BAD_CONFIG)
     };
     let config = match arguments.config() {
         Ok(config) => config,
@@ -197,40 +195,12 @@ pub async fn command(arguments: Arguments) -> ExitCode {
         control = server.control_addr().map(tracing::field::display),
         "mock-fleet simulates the ODIN Fleet API: nothing here is real"
     );
-    match server.run(signal()).await {
+    match server.run(ended()).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!(%error, "stopped");
             ExitCode::FAILURE
         }
-    }
-}
-
-fn start_log(format: LogFormat) {
-    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
-    let log = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(io::stderr);
-    match format {
-        LogFormat::Text => log.init(),
-        LogFormat::Json => log.json().init(),
-    }
-}
-
-/// Completes on Ctrl-C or SIGTERM.
-async fn signal() {
-    let terminate = async {
-        match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
-            Ok(mut terminate) => {
-                terminate.recv().await;
-            }
-            Err(_) => std::future::pending().await,
-        }
-    };
-    tokio::select! {
-        _ = tokio::signal::ctrl_c() => {}
-        () = terminate => {}
     }
 }
 

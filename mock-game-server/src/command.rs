@@ -1,28 +1,16 @@
 //! The command line: flags and variables in, an exit code out.
 
-use std::{
-    collections::HashMap,
-    env,
-    ffi::OsString,
-    io::{self, IsTerminal as _},
-    pin::pin,
-    process::ExitCode,
-    time::Duration,
-};
+use std::{collections::HashMap, ffi::OsString, pin::pin, process::ExitCode, time::Duration};
 
 use anyhow::{Context as _, Result};
-use clap::{Parser, ValueEnum};
-use tokio::signal::unix::{SignalKind, signal};
-use tracing_subscriber::EnvFilter;
+use clap::Parser;
+use service::{EXIT_BAD_CONFIG, LogFormat, ended, start_log, variables};
 
 use crate::{
     config::{self, Config, ConfigError, ExitState, MATCH_DURATION_MAX},
     fleet::Instance,
     server::Server,
 };
-
-/// `EX_USAGE` of sysexits.h: the command line or the settings are wrong.
-const EXIT_BAD_CONFIG: u8 = 64;
 
 /// What a person reads after the options.
 const ENVIRONMENT_HELP: &str = "\
@@ -55,32 +43,14 @@ struct Arguments {
     check_config: bool,
 }
 
-/// How log lines are written.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-enum LogFormat {
-    /// For people.
-    #[default]
-    Text,
-    /// One JSON object a line.
-    Json,
-}
-
 /// Runs the game server until SIGTERM or Ctrl-C. The exit code is 64 when the command line or the settings are wrong,
 /// and 1 when the server could not start or could not say good-bye to the Fleet.
 pub async fn command(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let arguments = match Arguments::try_parse_from(arguments) {
+    let arguments: Arguments = match service::arguments(arguments) {
         Ok(arguments) => arguments,
-        Err(error) => {
-            // Help and version arrive here too. Nobody is left to tell when printing fails.
-            let _ = error.print();
-            return ExitCode::from(if error.use_stderr() {
-                EXIT_BAD_CONFIG
-            } else {
-                0
-            });
-        }
+        Err(code) => return code,
     };
-    arguments.log_format.start();
+    start_log(arguments.log_format);
     let (code, error) = match arguments.config(&variables()) {
         Ok(_) if arguments.check_config => return ExitCode::SUCCESS,
         Ok(config) => match serve(config).await {
@@ -94,29 +64,13 @@ pub async fn command(arguments: impl IntoIterator<Item = OsString>) -> ExitCode 
 }
 
 async fn serve(config: Config) -> Result<()> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let end = async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-    };
-    let mut end = pin!(end);
+    let mut end = pin!(ended());
     // While the Fleet is away the announcement takes its time; whoever ends the program need not wait for it.
     let server = tokio::select! {
         () = &mut end => return Ok(()),
         server = Server::bind(config) => server?,
     };
     server.run(end).await.context("the last update failed")
-}
-
-/// The environment, without what is not text.
-fn variables() -> HashMap<String, String> {
-    let text = |(name, value): (OsString, OsString)| {
-        Some((name.into_string().ok()?, value.into_string().ok()?))
-    };
-    env::vars_os().filter_map(text).collect()
 }
 
 impl Arguments {
@@ -127,20 +81,6 @@ impl Arguments {
         // Whatever a server would refuse at its start is refused here already.
         Instance::new(&config).map_err(|error| config::invalid("ODIN_API_URL", error))?;
         Ok(config)
-    }
-}
-
-impl LogFormat {
-    fn start(self) {
-        let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-        let lines = tracing_subscriber::fmt()
-            .with_env_filter(filter)
-            .with_writer(io::stderr)
-            .with_ansi(io::stderr().is_terminal());
-        match self {
-            Self::Text => lines.init(),
-            Self::Json => lines.json().init(),
-        }
     }
 }
 

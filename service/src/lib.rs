@@ -4,6 +4,6 @@ mod command;
 mod secret;
 mod settings;
 
-pub use command::{EXIT_BAD_CONFIG, LogFormat, ended, start_log};
+pub use command::{EXIT_BAD_CONFIG, LogFormat, arguments, ended, start_log};
 pub use secret::Secret;
 pub use settings::{Settings, SettingsError, variables};

@@ -13,9 +13,9 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("fleet-client", &[]),
     ("gateway-api", &[]),
     ("service", &[]),
-    ("mock-fleet", &[]),
-    ("mock-game-server", &["fleet-client"]),
-    ("fleet-bridge", &["fleet-client"]),
+    ("mock-fleet", &["service"]),
+    ("mock-game-server", &["fleet-client", "service"]),
+    ("fleet-bridge", &["fleet-client", "service"]),
     ("gateway", &["gateway-api", "service"]),
     (
         "bifrost",
@@ -25,6 +25,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "gateway-api",
             "mock-fleet",
             "mock-game-server",
+            "service",
         ],
     ),
     (
