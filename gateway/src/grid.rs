@@ -134,27 +134,35 @@ pub enum Action {
         /// then only the removal timeout counts.
         silence_counts: bool,
     },
-    /// What a gateway decided while it could not ask: kept if the room has no server by now.
-    Bind {
-        /// Where the room is looked for.
-        pool: String,
-        /// The room.
-        room: RoomId,
-        /// Whose limits it counts against.
-        customer: String,
-        /// Its server.
-        address: String,
-        /// Commands of that gateway whose fate it did not know. A room that was last connected to by one of them was
-        /// told to nobody else: then this server counts.
-        instead_of: Vec<u64>,
-    },
-    /// What a gateway handed out while it could not tell the others: these tasks are not handed out again.
-    Release {
-        /// The server.
-        server: ServerRef,
-        /// The tasks.
-        tasks: Vec<TaskKey>,
-    },
+    /// What a gateway decided while it could not ask.
+    Bind(Bind),
+    /// What a gateway handed out while it could not tell the others.
+    Release(Release),
+}
+
+/// Where a gateway sent somebody while it could not ask: kept if the room has no server by now.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Bind {
+    /// Where the room is looked for.
+    pub pool: String,
+    /// The room.
+    pub room: RoomId,
+    /// Whose limits it counts against.
+    pub customer: String,
+    /// Its server.
+    pub address: String,
+    /// Commands of that gateway whose fate it did not know. A room that was last connected to by one of them was told to
+    /// nobody else: then this server counts.
+    pub instead_of: Vec<u64>,
+}
+
+/// Tasks that are not handed out again.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Release {
+    /// The server that has them.
+    pub server: ServerRef,
+    /// The tasks.
+    pub tasks: Vec<TaskKey>,
 }
 
 /// A user wants into a room.
@@ -334,8 +342,8 @@ impl Grid {
             }
             Action::Connect(connect) => &connect.pool,
             Action::Report(report) => &report.server.pool,
-            Action::Take { server } | Action::Release { server, .. } => &server.pool,
-            Action::Moderate { pool, .. } | Action::Bind { pool, .. } => pool,
+            Action::Take { server } | Action::Release(Release { server, .. }) => &server.pool,
+            Action::Moderate { pool, .. } | Action::Bind(Bind { pool, .. }) => pool,
         };
         let mut tasks = TaskSource {
             last_id: &mut self.last_task_id,
@@ -351,17 +359,11 @@ impl Grid {
             Action::Report(report) => Outcome::Tasks(state.report(report, timing, &mut tasks)),
             Action::Take { server } => Outcome::Tasks(Ok(state.take(&server.address))),
             Action::Moderate { task, .. } => Outcome::Moderated(state.moderate(task, &mut tasks)),
-            Action::Bind {
-                room,
-                customer,
-                address,
-                instead_of,
-                ..
-            } => {
-                state.adopt((room, customer), address, instead_of, &mut tasks);
+            Action::Bind(bind) => {
+                state.adopt(bind, &mut tasks);
                 Outcome::Done
             }
-            Action::Release { server, tasks } => {
+            Action::Release(Release { server, tasks }) => {
                 state.release(&server.address, tasks);
                 Outcome::Done
             }

@@ -6,7 +6,8 @@ use gateway_api::{RoomHash, RoomId, Task};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Connect, Delivery, Pick, Refused, ServerReport, TaskKey, TaskSource, Timestamp, Timing, Usage,
+    Bind, Connect, Delivery, Pick, Refused, ServerReport, TaskKey, TaskSource, Timestamp, Timing,
+    Usage,
     bans::Bans,
     placement::{self, Weights},
     server::{LastReport, Server},
@@ -296,13 +297,14 @@ impl Pool {
 
     /// Keeps what another gateway decided alone, unless the room has found a server since: then whoever was sent
     /// there would be left behind.
-    pub(super) fn adopt(
-        &mut self,
-        (room, customer): (&RoomId, &str),
-        address: &str,
-        instead_of: &[u64],
-        tasks: &mut TaskSource<'_>,
-    ) {
+    pub(super) fn adopt(&mut self, bind: &Bind, tasks: &mut TaskSource<'_>) {
+        let Bind {
+            room,
+            customer,
+            address,
+            instead_of,
+            ..
+        } = bind;
         let was_told = |binding: &Binding| {
             let by = binding.connected_by.as_ref();
             !by.is_some_and(|command| instead_of.contains(command))

@@ -8,10 +8,10 @@ use std::{
     time::Duration,
 };
 
-use gateway_api::{RoomHash, RoomId};
+use gateway_api::RoomHash;
 
 use crate::grid::{
-    Action, Command, Delivery, Outcome, ServerRef, ServerReport, TaskKey, Timestamp,
+    Action, Bind, Command, Delivery, Outcome, Release, ServerRef, ServerReport, Timestamp,
 };
 
 /// Most tellings that are kept: half an hour of ten new rooms a second and all else. The oldest bindings go first: the
@@ -32,19 +32,10 @@ pub(super) enum Fate {
 
 #[derive(Clone, Debug, PartialEq)]
 enum Told {
-    Bind {
-        pool: String,
-        room: RoomId,
-        customer: String,
-        address: String,
-        instead_of: Vec<u64>,
-    },
+    Bind(Bind),
     Moderate(Command),
     Report(ServerReport),
-    Release {
-        server: ServerRef,
-        tasks: Vec<TaskKey>,
-    },
+    Release(Release),
 }
 
 /// Of tellings with the same subject there is one.
@@ -63,40 +54,33 @@ impl Told {
     fn rank(&self) -> u8 {
         match self {
             Self::Report(_) => 0,
-            Self::Bind { .. } => 1,
+            Self::Bind(_) => 1,
             Self::Moderate(_) => TASKS,
-            Self::Release { .. } => TASKS + 1,
+            Self::Release(_) => TASKS + 1,
         }
     }
 
     fn subject(&self) -> Option<Subject> {
         Some(match self {
-            Self::Bind { pool, room, .. } => Subject::Room(pool.clone(), room.hash()),
+            Self::Bind(bind) => Subject::Room(bind.pool.clone(), bind.room.hash()),
             Self::Moderate(_) => return None,
             Self::Report(report) => Subject::Report(report.server.clone()),
-            Self::Release { server, .. } => Subject::Release(server.clone()),
+            Self::Release(release) => Subject::Release(release.server.clone()),
         })
     }
 
     /// Takes over what was said about the same subject before.
     fn succeed(&mut self, earlier: Self) {
         match (self, earlier) {
-            (
-                Self::Bind { instead_of, .. },
-                Self::Bind {
-                    instead_of: mut all,
-                    ..
-                },
-            ) => {
-                all.append(instead_of);
-                *instead_of = all;
+            (Self::Bind(bind), Self::Bind(earlier)) => {
+                bind.instead_of.splice(0..0, earlier.instead_of);
             }
-            (Self::Release { tasks, .. }, Self::Release { tasks: mut all, .. }) => {
-                all.append(tasks);
-                all.sort_unstable();
-                all.dedup();
-                all.truncate(RELEASED_MAX);
-                *tasks = all;
+            (Self::Release(release), Self::Release(earlier)) => {
+                let tasks = &mut release.tasks;
+                tasks.extend(earlier.tasks);
+                tasks.sort_unstable();
+                tasks.dedup();
+                tasks.truncate(RELEASED_MAX);
             }
             _ => {}
         }
@@ -134,22 +118,10 @@ impl Telling {
     ) -> Option<Command> {
         let action = match self.told.clone() {
             Told::Moderate(command) => return Some(command),
-            Told::Bind {
-                pool,
-                room,
-                customer,
-                address,
-                instead_of,
-            } => Action::Bind {
-                pool,
-                room,
-                customer,
-                address,
-                instead_of,
-            },
+            Told::Bind(bind) => Action::Bind(bind),
             Told::Report(_) if now.since(self.at) >= disable_timeout => return None,
             Told::Report(report) => Action::Report(report),
-            Told::Release { server, tasks } => Action::Release { server, tasks },
+            Told::Release(release) => Action::Release(release),
         };
         Some(Command { id: random, action })
     }
@@ -181,7 +153,7 @@ impl Outbox {
                 let Some(room) = connect.rooms.last() else {
                     return;
                 };
-                let told = Told::Bind {
+                let bind = Bind {
                     pool: connect.pool.clone(),
                     room: room.clone(),
                     customer: connect.customer.clone(),
@@ -191,7 +163,7 @@ impl Outbox {
                         Fate::Unknown => vec![command.id],
                     },
                 };
-                self.put(told, at);
+                self.put(Told::Bind(bind), at);
             }
             (Action::Moderate { .. }, Outcome::Moderated(Ok(()))) => {
                 self.put(Told::Moderate(command.clone()), at);
@@ -217,7 +189,7 @@ impl Outbox {
         tasks.dedup();
         if !tasks.is_empty() {
             let server = server.clone();
-            self.put(Told::Release { server, tasks }, at);
+            self.put(Told::Release(Release { server, tasks }), at);
         }
     }
 
@@ -242,7 +214,7 @@ impl Outbox {
     }
 
     fn drop_oldest(&mut self) {
-        let is_binding = |it: &&Telling| matches!(it.told, Told::Bind { .. });
+        let is_binding = |it: &&Telling| matches!(it.told, Told::Bind(_));
         let oldest = self.tellings.values().find(is_binding);
         let oldest = oldest.or_else(|| self.tellings.values().next());
         if let Some(place) = oldest.map(|it| it.place) {

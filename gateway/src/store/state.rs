@@ -293,8 +293,8 @@ fn careful(mut command: Command) -> Command {
         Action::Report(_)
         | Action::Take { .. }
         | Action::Moderate { .. }
-        | Action::Bind { .. }
-        | Action::Release { .. } => {}
+        | Action::Bind(_)
+        | Action::Release(_) => {}
     }
     command
 }

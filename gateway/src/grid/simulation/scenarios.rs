@@ -68,12 +68,14 @@ fn decisions_made_alone_are_kept_and_do_not_undo_others() {
     for at in 0..2 {
         world.report(at);
     }
-    let bind = |at: usize, address: String| Action::Bind {
-        pool: String::new(),
-        room: room(at),
-        customer: "c".to_owned(),
-        address,
-        instead_of: Vec::new(),
+    let bind = |at: usize, address: String| {
+        Action::Bind(Bind {
+            pool: String::new(),
+            room: room(at),
+            customer: "c".to_owned(),
+            address,
+            instead_of: Vec::new(),
+        })
     };
     world.apply(bind(1, address(0)));
     world.apply(bind(1, address(1)));
@@ -105,12 +107,14 @@ fn a_decision_made_alone_replaces_that_of_a_command_nobody_was_told_the_answer_o
             pick: Pick::Hash,
         }),
     };
-    let bind = |instead_of: &[u64]| Action::Bind {
-        pool: String::new(),
-        room: room(1),
-        customer: "c".to_owned(),
-        address: address(1),
-        instead_of: instead_of.to_vec(),
+    let bind = |instead_of: &[u64]| {
+        Action::Bind(Bind {
+            pool: String::new(),
+            room: room(1),
+            customer: "c".to_owned(),
+            address: address(1),
+            instead_of: instead_of.to_vec(),
+        })
     };
     let (now, timing) = (Timestamp(world.now), world.timing);
     let mut server_after = |command: u64, instead_of: &[u64]| {
@@ -132,13 +136,13 @@ fn a_decision_made_alone_replaces_that_of_a_command_nobody_was_told_the_answer_o
 fn the_id_of_another_gateways_task_acknowledges_nothing() {
     let mut world = World::new(700);
     world.report(0);
-    let bind = Action::Bind {
+    let bind = Action::Bind(Bind {
         pool: String::new(),
         room: room(1),
         customer: "c".to_owned(),
         address: address(0),
         instead_of: Vec::new(),
-    };
+    });
     world.apply(bind);
     let update = |text: u8| Action::Moderate {
         pool: String::new(),

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use gateway_api::Task;
+use gateway_api::{RoomId, Task};
 
 use super::*;
-use crate::grid::{Connect, Grid, Pick, Refused, Timing, WaitingTask};
+use crate::grid::{Connect, Grid, Pick, Refused, TaskKey, Timing, WaitingTask};
 
 const NOW: Timestamp = Timestamp(1_700_000_000_000);
 
@@ -96,13 +96,13 @@ fn a_room_is_told_once_with_all_commands_whose_fate_is_unknown() {
     outbox.note(&connect(3, "r"), &connected("a:1"), NOW, Fate::Unknown);
     let refused = Outcome::Connected(Err(Refused::NoServer));
     outbox.note(&connect(4, "other"), &refused, NOW, Fate::Unknown);
-    let bind = Action::Bind {
+    let bind = Action::Bind(Bind {
         pool: String::new(),
         room: room("r"),
         customer: "c".to_owned(),
         address: "a:1".to_owned(),
         instead_of: vec![1, 3],
-    };
+    });
     assert_eq!(actions(&mut outbox), [bind]);
     assert_eq!(outbox.len(), 0);
 }
@@ -116,13 +116,7 @@ fn servers_are_told_before_rooms_and_rooms_before_tasks() {
     outbox.note(&report(2, 0.1), &delivery(&[7]), NOW, Fate::Known);
     outbox.note(&report(3, 0.2), &delivery(&[7, 8]), NOW, Fate::Known);
     let told = actions(&mut outbox);
-    let [
-        Action::Report(report),
-        Action::Bind { .. },
-        moderated,
-        release,
-    ] = &told[..]
-    else {
+    let [Action::Report(report), Action::Bind(_), moderated, release] = &told[..] else {
         panic!("{told:?}");
     };
     assert_eq!((report.load, &report.released), (0.2, &Some(Vec::new())));
@@ -130,7 +124,7 @@ fn servers_are_told_before_rooms_and_rooms_before_tasks() {
     let key = |command| TaskKey { command, index: 0 };
     let tasks = vec![key(7), key(8)];
     let server = server();
-    assert_eq!(*release, Action::Release { server, tasks });
+    assert_eq!(*release, Action::Release(Release { server, tasks }));
 }
 
 #[test]
@@ -148,12 +142,12 @@ fn what_could_not_be_told_keeps_its_place_and_what_was_said_since() {
     let names: Vec<_> = told
         .iter()
         .filter_map(|it| match it {
-            Action::Bind {
+            Action::Bind(Bind {
                 room,
                 address,
                 instead_of,
                 ..
-            } => Some((room.name.as_str(), address.as_str(), instead_of.as_slice())),
+            }) => Some((room.name.as_str(), address.as_str(), instead_of.as_slice())),
             _ => None,
         })
         .collect();
@@ -164,7 +158,9 @@ fn what_could_not_be_told_keeps_its_place_and_what_was_said_since() {
     ];
     assert_eq!(names, expected);
     assert!(matches!(&told[0], Action::Report(it) if it.load == 0.2));
-    assert!(matches!(told.last(), Some(Action::Release { tasks, .. }) if tasks.len() == 2));
+    assert!(
+        matches!(told.last(), Some(Action::Release(Release { tasks, .. })) if tasks.len() == 2)
+    );
 }
 
 #[test]
@@ -183,7 +179,7 @@ fn an_old_report_is_not_told_but_what_it_released_is() {
     let earlier = Timestamp(NOW.0 - 8_000);
     outbox.note(&report(2, 0.1), &delivery(&[7]), earlier, Fate::Known);
     let told = actions(&mut outbox);
-    assert!(matches!(told[..], [Action::Release { .. }]), "{told:?}");
+    assert!(matches!(told[..], [Action::Release(_)]), "{told:?}");
 }
 
 #[test]
@@ -199,7 +195,7 @@ fn a_full_outbox_drops_its_oldest_rooms_and_counts_them() {
     let told = actions(&mut outbox);
     assert!(matches!(told[0], Action::Report(_)));
     let first = told.iter().find_map(|it| match it {
-        Action::Bind { room, .. } => Some(room.name.as_str()),
+        Action::Bind(Bind { room, .. }) => Some(room.name.as_str()),
         _ => None,
     });
     assert_eq!(first, Some("r2"));
