@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use gateway_api::{ClaimsObject, Restrictions, Rules, Token};
+use gateway_api::{ClaimsObject, KeyId, Restrictions, Rules, Token};
 use http::{HeaderMap, header::AUTHORIZATION};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
@@ -171,7 +171,8 @@ fn signer(gateway: &Gateway, kid: &str) -> Signer {
     if let Some(known) = gateway.customers.find(kid) {
         return Signer::Customer(known);
     }
-    let server = |grid: &crate::grid::Grid| grid.server_of_key(kid).map(str::to_owned);
+    let key = KeyId::from(kid.to_owned());
+    let server = |grid: &crate::grid::Grid| grid.server_of_key(&key).map(str::to_owned);
     match gateway.store.read(server) {
         Some(address) => Signer::Server(address),
         None => Signer::Unknown,

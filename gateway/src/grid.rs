@@ -415,9 +415,8 @@ impl Grid {
     }
 
     /// The address of the listed server whose key this is.
-    pub fn server_of_key(&self, kid: &str) -> Option<&str> {
-        let mut servers = self.pools.values().flat_map(Pool::servers);
-        servers.find_map(|(address, server)| (server.key_id.as_str() == kid).then_some(address))
+    pub fn server_of_key(&self, key: &KeyId) -> Option<&str> {
+        self.pools.values().find_map(|pool| pool.server_of_key(key))
     }
 
     /// The server a room lives on, also when it is put aside at the moment.

@@ -58,8 +58,11 @@ struct Ban {
 
 /// The bans of a pool.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(transparent)]
-pub(super) struct Bans(HashMap<RoomHash, Vec<Ban>>);
+pub(super) struct Bans {
+    rooms: HashMap<RoomHash, Vec<Ban>>,
+    /// Of all rooms.
+    count: usize,
+}
 
 impl Bans {
     /// Remembers what a task for this server shuts out. A ban is never shortened: who kicks a user without a time does
@@ -83,8 +86,8 @@ impl Bans {
         }
         let until = now.after(time);
         let room = task.room();
-        let is_full = self.len() >= BANS_MAX;
-        let bans = self.0.entry(room.hash()).or_default();
+        let is_full = self.count >= BANS_MAX;
+        let bans = self.rooms.entry(room.hash()).or_default();
         match bans
             .iter_mut()
             .find(|ban| ban.room == *room && ban.user == user)
@@ -94,19 +97,22 @@ impl Bans {
                 server.clone_into(&mut ban.server);
             }
             None if is_full => return Err(Refused::Full("bans")),
-            None => bans.push(Ban {
-                room: room.clone(),
-                user,
-                until,
-                server: server.to_owned(),
-            }),
+            None => {
+                self.count += 1;
+                bans.push(Ban {
+                    room: room.clone(),
+                    user,
+                    until,
+                    server: server.to_owned(),
+                });
+            }
         }
         Ok(())
     }
 
     /// Why a user may not enter a room now.
     pub(super) fn barred(&self, room: &RoomId, user: &str, now: Timestamp) -> Option<Barred> {
-        let bans = self.0.get(&room.hash())?;
+        let bans = self.rooms.get(&room.hash())?;
         let holds = |ban: &&Ban| {
             ban.room == *room
                 && ban.until > now
@@ -129,7 +135,10 @@ impl Bans {
 
     /// What a server must be told that has just got the rooms of this hash.
     pub(super) fn follow(&mut self, hash: RoomHash, server: &str, now: Timestamp) -> Vec<Task> {
-        let bans = self.0.get_mut(&hash).map_or(&mut [][..], Vec::as_mut_slice);
+        let bans = self
+            .rooms
+            .get_mut(&hash)
+            .map_or(&mut [][..], Vec::as_mut_slice);
         let mut tasks = Vec::new();
         for ban in bans.iter_mut() {
             if ban.until <= now || ban.server == server {
@@ -152,13 +161,14 @@ impl Bans {
 
     /// Forgets what is over.
     pub(super) fn expire(&mut self, now: Timestamp) {
-        self.0.retain(|_, bans| {
+        self.rooms.retain(|_, bans| {
             bans.retain(|ban| ban.until > now);
             !bans.is_empty()
         });
+        self.count = self.rooms.values().map(Vec::len).sum();
     }
 
     pub(super) fn len(&self) -> usize {
-        self.0.values().map(Vec::len).sum()
+        self.count
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet, hash_map::Entry};
 
-use gateway_api::{RoomHash, RoomId, Task};
+use gateway_api::{KeyId, RoomHash, RoomId, Task};
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -40,6 +40,8 @@ pub struct Binding {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Pool {
     servers: BTreeMap<String, Server>,
+    /// Addresses of the servers by the ids of their keys.
+    keys: HashMap<KeyId, String>,
     rooms: HashMap<RoomHash, Binding>,
     weights: Weights,
     usage: BTreeMap<String, Usage>,
@@ -57,6 +59,11 @@ impl Pool {
     /// One of its servers.
     pub fn server(&self, address: &str) -> Option<&Server> {
         self.servers.get(address)
+    }
+
+    /// The address of its server with this key.
+    pub(super) fn server_of_key(&self, key: &KeyId) -> Option<&str> {
+        self.keys.get(key).map(String::as_str)
     }
 
     /// Its rooms.
@@ -187,10 +194,11 @@ impl Pool {
         if !self.servers.contains_key(address) && self.servers.len() >= SERVERS_MAX {
             return Err(Refused::Full("servers"));
         }
-        let server = self
-            .servers
-            .entry(address.to_owned())
-            .or_insert_with(|| Server::new(report.key_id.clone(), now));
+        let server = self.servers.entry(address.to_owned()).or_insert_with(|| {
+            let key = report.key_id.clone();
+            self.keys.insert(key.clone(), address.to_owned());
+            Server::new(key, now)
+        });
         let last_seen = server.last_seen;
         let last = server.update(report, now);
         self.settle(report, &last, last_seen, timing, tasks);
@@ -329,6 +337,8 @@ impl Pool {
     pub(super) fn tick(&mut self, now: Timestamp, timing: &Timing, silence_counts: bool) {
         self.servers
             .retain(|_, it| now.since(it.last_seen) < timing.remove_timeout);
+        self.keys
+            .retain(|_, address| self.servers.contains_key(address));
         for server in self.servers.values_mut() {
             if silence_counts && now.since(server.last_seen) >= timing.disable_timeout {
                 server.disabled = true;

@@ -31,6 +31,8 @@ pub struct Server {
     /// Whether its last report acknowledged tasks.
     pub acknowledges: bool,
     tasks: VecDeque<WaitingTask>,
+    /// Of messages and user data in `tasks`.
+    task_bytes: usize,
 }
 
 /// What a server said last.
@@ -55,6 +57,7 @@ impl Server {
             report: LastReport::default(),
             acknowledges: false,
             tasks: VecDeque::new(),
+            task_bytes: 0,
         }
     }
 
@@ -77,24 +80,20 @@ impl Server {
         self.tasks.len()
     }
 
-    /// When the oldest waiting task was queued.
-    pub fn waiting_since(&self) -> Option<Timestamp> {
-        self.tasks.front().map(|task| task.queued)
-    }
-
     pub(super) fn has_room_for_task(&self) -> Result<(), Refused> {
-        let bytes: usize = self.tasks.iter().map(|it| payload(&it.task)).sum();
-        if self.tasks.len() < TASKS_MAX && bytes < TASK_BYTES_MAX {
+        if self.tasks.len() < TASKS_MAX && self.task_bytes < TASK_BYTES_MAX {
             return Ok(());
         }
         Err(Refused::QueueFull)
     }
 
-    /// Queues a task, unless the same one is waiting already or the queue is full.
+    /// Queues a task. What a customer asks for is refused before when the queue is full; what the grid asks for is then
+    /// left out: a stray room is seen again in the next report, and a banned user is refused by the gateway all the same.
     pub(super) fn queue(&mut self, task: Task, address: &str, source: &mut TaskSource<'_>) {
         if self.has_room_for_task().is_err() {
             return;
         }
+        self.task_bytes += payload(&task);
         self.tasks.push_back(source.next(task));
         source.woken.push(address.to_owned());
     }
@@ -108,14 +107,21 @@ impl Server {
     /// alone for a while may have given it.
     pub(super) fn acknowledge(&mut self, last: u64) -> Vec<WaitingTask> {
         match self.tasks.iter().position(|task| task.id == last) {
-            Some(at) => self.tasks.drain(..=at).collect(),
+            Some(at) => self.remove(|tasks| tasks.drain(..=at).collect()),
             None => Vec::new(),
         }
     }
 
+    /// Takes tasks out of the queue.
+    fn remove<R>(&mut self, remove: impl FnOnce(&mut VecDeque<WaitingTask>) -> R) -> R {
+        let removed = remove(&mut self.tasks);
+        self.task_bytes = self.tasks.iter().map(|it| payload(&it.task)).sum();
+        removed
+    }
+
     /// Removes these tasks.
     pub(super) fn release(&mut self, keys: &[TaskKey]) {
-        self.tasks.retain(|task| !keys.contains(&task.key));
+        self.remove(|tasks| tasks.retain(|task| !keys.contains(&task.key)));
     }
 
     /// What goes out now. A server that acknowledges keeps its queue; any other gets each task once.
@@ -127,7 +133,7 @@ impl Server {
                 released: Vec::new(),
             };
         }
-        let tasks: Vec<_> = self.tasks.drain(..).collect();
+        let tasks: Vec<_> = self.remove(|tasks| tasks.drain(..).collect());
         Delivery {
             released: tasks.clone(),
             tasks,
