@@ -335,11 +335,6 @@ impl Store {
         self.waiters.wait(server)
     }
 
-    /// Whether other gateways do not hear this one although they should.
-    pub fn offline(&self) -> bool {
-        self.lock().offline_since.is_some()
-    }
-
     /// How the store is.
     pub fn health(&self) -> StoreHealth {
         let state = self.lock();

@@ -162,11 +162,11 @@ async fn send(
         if let Some(name) = name {
             let number = numbers.fetch_add(1, Ordering::Relaxed);
             // A gateway that is alone does not know the newest rooms of the other one.
-            let was_online = !store.offline();
+            let was_online = store.health().online;
             if moderate(&store, message(&name, number)).await.is_ok() {
                 let mut seen = seen.lock().expect("no panic");
                 seen.accepted.insert(number);
-                if was_online && store.offline() {
+                if was_online && !store.health().online {
                     seen.caught.insert(number);
                 }
             }

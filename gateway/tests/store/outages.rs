@@ -27,7 +27,7 @@ async fn two(redis: &RedisServer) -> (Gateway, Gateway) {
 /// Both serve on, and say that they are alone.
 async fn stay_away(one: &Gateway, other: &Gateway, load: &Load) {
     eventually("both notice", || {
-        one.store.offline() && other.store.offline()
+        !one.store.health().online && !other.store.health().online
     })
     .await;
     let before = load.answers();
@@ -86,7 +86,7 @@ async fn a_redis_that_stands_still_for_a_while_is_done_without() {
 async fn a_gateway_starts_without_redis_and_shares_what_it_knows_later() {
     let mut redis = RedisServer::absent();
     let (one, other) = two(&redis).await;
-    assert!(one.store.offline() && other.store.offline());
+    assert!(!one.store.health().online && !other.store.health().online);
     report(&one.store, "a:1", &Default::default(), None).await;
     let address = connect(&one.store, "early", "user").await;
     assert_eq!(address.as_deref(), Ok("a:1"));

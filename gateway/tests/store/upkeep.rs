@@ -140,7 +140,7 @@ async fn a_gateway_that_knows_nothing_does_not_make_others_forget() {
     report(&old.store, "a:1", &BTreeSet::new(), None).await;
     connect(&old.store, "room", "user").await.expect("a server");
     redis.kill();
-    eventually("it is alone", || old.store.offline()).await;
+    eventually("it is alone", || !old.store.health().online).await;
     redis.restart().await;
     // Most of the time the new one is there first; the outcome must not depend on it.
     let new = Gateway::start(&options).await;
@@ -161,7 +161,7 @@ async fn a_redis_that_cannot_be_spoken_to_is_done_without_and_its_password_is_no
     for scheme in ["rediss://user:hunter2@", "redis://user:hunter2@"] {
         let url = plain.replace("redis://", scheme);
         let gateway = Gateway::start(&options_for(&url)).await;
-        assert!(gateway.store.offline(), "{scheme}");
+        assert!(!gateway.store.health().online, "{scheme}");
         let shown = format!("{:?} {:?}", gateway.store, gateway.store.health());
         assert!(!shown.contains("hunter2"), "{shown}");
         report(&gateway.store, "a:1", &BTreeSet::new(), None).await;
