@@ -7,18 +7,14 @@ mod moderation;
 mod schema;
 mod supervisor;
 
-use std::{
-    panic::AssertUnwindSafe,
-    sync::atomic::{AtomicU64, Ordering},
-    time::Instant,
-};
+use std::{panic::AssertUnwindSafe, time::Instant};
 
 use futures::FutureExt as _;
-use serde_json::{Value, json};
 
 use crate::{
     auth::Licensee,
     error::RpcError,
+    metrics::CallOutcome,
     rpc::{CallResult, Params},
     state::Gateway,
 };
@@ -39,7 +35,7 @@ pub(crate) enum Method {
 }
 
 impl Method {
-    /// In the order of their counters.
+    /// Those for customers come first.
     const ALL: [Self; 10] = [
         Self::Connect,
         Self::RoomClose,
@@ -95,44 +91,6 @@ pub(crate) struct Caller {
     pub(crate) licensee: Option<Licensee>,
 }
 
-/// How often each method was called since the start, as `Info` tells it.
-#[derive(Debug, Default)]
-pub(crate) struct CallStats([MethodStats; Method::ALL.len()]);
-
-#[derive(Debug, Default)]
-struct MethodStats {
-    success: AtomicU64,
-    failure: AtomicU64,
-    rejected: AtomicU64,
-}
-
-impl CallStats {
-    fn count(&self, method: Method, result: &CallResult) -> crate::metrics::CallOutcome {
-        use crate::metrics::CallOutcome;
-        let stats = &self.0[method as usize];
-        let (counter, outcome) = match result {
-            Ok(_) => (&stats.success, CallOutcome::Success),
-            Err(error) if error.is_failure => (&stats.failure, CallOutcome::Failure),
-            Err(_) => (&stats.rejected, CallOutcome::Rejected),
-        };
-        counter.fetch_add(1, Ordering::Relaxed);
-        outcome
-    }
-
-    fn to_json(&self) -> Value {
-        let methods = Method::ALL.into_iter().zip(&self.0);
-        let counts = methods.map(|(method, stats)| {
-            json!({
-                "name": method.name(),
-                "success": stats.success.load(Ordering::Relaxed),
-                "failure": stats.failure.load(Ordering::Relaxed),
-                "rejected": stats.rejected.load(Ordering::Relaxed),
-            })
-        });
-        counts.collect()
-    }
-}
-
 /// Carries out a call and counts it.
 pub(crate) async fn call(
     gateway: &Gateway,
@@ -143,7 +101,11 @@ pub(crate) async fn call(
     let started = Instant::now();
     let work = AssertUnwindSafe(dispatch(gateway, caller, method, params)).catch_unwind();
     let result = work.await.unwrap_or_else(|_| Err(RpcError::internal(None)));
-    let outcome = gateway.stats.count(method, &result);
+    let outcome = match &result {
+        Ok(_) => CallOutcome::Success,
+        Err(error) if error.is_failure => CallOutcome::Failure,
+        Err(_) => CallOutcome::Rejected,
+    };
     gateway
         .metrics
         .call(method.name(), outcome, started.elapsed());

@@ -34,6 +34,16 @@ pub(crate) enum CallOutcome {
     Failure,
 }
 
+impl CallOutcome {
+    fn label(self) -> &'static str {
+        match self {
+            Self::Success => "success",
+            Self::Rejected => "rejected",
+            Self::Failure => "failure",
+        }
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct CallLabels {
     method: &'static str,
@@ -188,16 +198,19 @@ impl Metrics {
 
     /// A call has ended.
     pub(crate) fn call(&self, method: &'static str, outcome: CallOutcome, elapsed: Duration) {
-        let outcome = match outcome {
-            CallOutcome::Success => "success",
-            CallOutcome::Rejected => "rejected",
-            CallOutcome::Failure => "failure",
-        };
+        let outcome = outcome.label();
         self.calls
             .get_or_create(&CallLabels { method, outcome })
             .inc();
         let seconds = self.call_seconds.get_or_create(&MethodLabels { method });
         seconds.observe(elapsed.as_secs_f64());
+    }
+
+    /// How often a call of this method ended so.
+    pub(crate) fn calls(&self, method: &'static str, outcome: CallOutcome) -> u64 {
+        let outcome = outcome.label();
+        let counter = self.calls.get(&CallLabels { method, outcome });
+        counter.map_or(0, |it| it.get())
     }
 
     /// A request was answered.

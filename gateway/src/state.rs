@@ -15,8 +15,7 @@ use tokio::sync::Semaphore;
 use crate::{
     config::Config,
     customers::Customers,
-    grid::{Delivery, SERVERS_MAX, Timestamp},
-    methods::CallStats,
+    grid::{Delivery, SERVERS_MAX},
     metrics::Metrics,
     rate_limit::RateLimits,
     store::Store,
@@ -31,7 +30,6 @@ pub(crate) struct Gateway {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) rates: RateLimits,
     pub(crate) server_keys: ServerKeys,
-    pub(crate) stats: CallStats,
     pub(crate) permits: Semaphore,
     draining: AtomicBool,
 }
@@ -47,7 +45,6 @@ impl Gateway {
             rates: RateLimits::new(&config.limit),
             server_keys: ServerKeys::new(config.master_key.clone()),
             permits: Semaphore::new(config.limit.requests),
-            stats: CallStats::default(),
             draining: AtomicBool::new(false),
             config,
             store,
@@ -73,7 +70,7 @@ impl Gateway {
 
     /// Measures how long tasks took to their server.
     pub(crate) fn count_released(&self, delivery: &Delivery) {
-        let now = Timestamp::from(SystemTime::now());
+        let now = self.store.now();
         for task in &delivery.released {
             self.metrics.task_delivered(now.since(task.queued));
         }

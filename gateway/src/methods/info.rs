@@ -3,14 +3,19 @@
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde_json::{Value, json};
 
-use super::Caller;
+use super::{Caller, Method};
 use crate::{
     grid::{Binding, Pool, Server, Timestamp},
+    metrics::CallOutcome,
     state::Gateway,
 };
 
 pub(super) fn info(gateway: &Gateway, caller: &Caller) -> Value {
-    let stats = json!({"apiCalls": gateway.stats.to_json()});
+    let calls: Value = Method::ALL
+        .into_iter()
+        .map(|it| calls(gateway, it))
+        .collect();
+    let stats = json!({"apiCalls": calls});
     gateway.store.read(|grid| {
         let pool = grid.pool(&caller.pool);
         let servers = pool.map(|pool| pool.servers().map(server).collect::<Value>());
@@ -20,6 +25,17 @@ pub(super) fn info(gateway: &Gateway, caller: &Caller) -> Value {
             "rooms": rooms.unwrap_or_else(|| json!([])),
             "stats": stats,
         })
+    })
+}
+
+/// Since the start.
+fn calls(gateway: &Gateway, method: Method) -> Value {
+    let count = |outcome| gateway.metrics.calls(method.name(), outcome);
+    json!({
+        "name": method.name(),
+        "success": count(CallOutcome::Success),
+        "failure": count(CallOutcome::Failure),
+        "rejected": count(CallOutcome::Rejected),
     })
 }
 
