@@ -30,7 +30,7 @@ mod waiters;
 
 use std::{
     future::Future,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicUsize},
     time::Duration,
 };
 
@@ -67,7 +67,8 @@ const PENDING_MAX: usize = 4096;
 pub struct RedisTuning {
     /// How long Redis may take for an answer before the gateway goes on alone; less than two seconds.
     pub response_timeout: Duration,
-    /// A snapshot is written after this many entries of the log; of the entries before it as many are kept.
+    /// A snapshot is written after this many entries of the log, and after more when it is large; of the entries before
+    /// it as many are kept.
     pub snapshot_entries: u64,
 }
 
@@ -127,6 +128,8 @@ pub struct Store {
 struct Shared {
     place: Place,
     snapshot_entries: u64,
+    /// Size of the last snapshot that was read or written here.
+    snapshot_bytes: Arc<AtomicUsize>,
     not_after: Duration,
     permits: Semaphore,
     /// Sent after every change of the phase.
@@ -174,6 +177,7 @@ impl Store {
         let shared = Shared {
             place: place.map_err(|_| RedisAddressError)?,
             snapshot_entries: tuning.snapshot_entries.max(1),
+            snapshot_bytes: Arc::default(),
             not_after: tuning.response_timeout,
             permits: Semaphore::new(PENDING_MAX),
             changes: watch::Sender::new(()),

@@ -1,7 +1,7 @@
 //! Keeps a gateway in step with the log: finds Redis again, follows what is appended, writes snapshots.
 
 use std::{
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
 };
 
@@ -9,7 +9,7 @@ use tokio::time;
 
 use super::{
     Shared, Store,
-    log::{Archive, Head, Log, LogError, Place, Reading, Written},
+    log::{Archive, Head, LOG_MAX, Log, LogError, Place, Reading, Written},
     outbox::{Part, Telling},
     replica::Replica,
     state::{Phase, Verdict},
@@ -44,6 +44,13 @@ const RETURN_TIME: Duration = Duration::from_secs(1);
 
 /// A snapshot is also due after this many bytes of log: reports of large servers are long.
 const SNAPSHOT_BYTES: usize = 8 * 1024 * 1024;
+
+/// Most bytes of snapshots that are written for each byte of log: a large grid is not written again for every few
+/// commands.
+const SNAPSHOT_SHARE: usize = 4;
+
+/// A snapshot is due after this many entries whatever it costs: the log must not lose what no snapshot holds.
+const ENTRIES_MAX: u64 = LOG_MAX / 2;
 
 /// A gateway that is online.
 #[derive(Debug)]
@@ -130,7 +137,7 @@ impl Store {
                 self.found(&mut archive, Some(head.epoch), None).await?;
                 continue;
             }
-            match load(self, &mut archive, &head).await? {
+            match load(self, shared, &mut archive, &head).await? {
                 Loaded::Whole(replica) => {
                     return self.join(shared, log, archive, head, replica).await;
                 }
@@ -316,7 +323,7 @@ impl Store {
             let lengths = entries.iter().map(|entry| entry.size_bytes);
             session.due.entries += entries.len() as u64;
             session.due.size_bytes += lengths.sum::<usize>();
-            if session.due.is_due(shared.snapshot_entries, taken.own > 0) {
+            if session.due.is_due(shared, taken.own > 0) {
                 session.due = SnapshotDue::default();
                 self.save(shared, &session);
             }
@@ -337,10 +344,14 @@ impl Store {
         let place = shared.place.clone();
         let stats = Arc::clone(&self.stats);
         let margin = shared.snapshot_entries;
+        let snapshot_bytes = Arc::clone(&shared.snapshot_bytes);
         tokio::spawn(async move {
             match save(&place, epoch, replica, margin).await {
-                Ok(true) => stats.snapshots.increase(),
-                Ok(false) => {}
+                Ok(Some(size_bytes)) => {
+                    snapshot_bytes.store(size_bytes, Ordering::Relaxed);
+                    stats.snapshots.increase();
+                }
+                Ok(None) => {}
                 // The log is kept as long as there is none, and the next one comes.
                 Err(error) => tracing::warn!("no snapshot of the store was written: {error}"),
             }
@@ -350,9 +361,15 @@ impl Store {
 
 impl SnapshotDue {
     /// Whoever appended the entry that made it due writes it, so that not all do; when nobody has, anybody.
-    fn is_due(&self, entries: u64, is_own: bool) -> bool {
-        let is_overdue = self.entries >= 2 * entries || self.size_bytes >= 2 * SNAPSHOT_BYTES;
-        is_overdue || is_own && (self.entries >= entries || self.size_bytes >= SNAPSHOT_BYTES)
+    fn is_due(&self, shared: &Shared, is_own: bool) -> bool {
+        let snapshot_bytes = shared.snapshot_bytes.load(Ordering::Relaxed);
+        let is_due = |entries: u64, size_bytes: usize| {
+            let is_long = entries >= shared.snapshot_entries || size_bytes >= SNAPSHOT_BYTES;
+            let is_worth_it = size_bytes.saturating_mul(SNAPSHOT_SHARE) >= snapshot_bytes;
+            is_long && is_worth_it || entries >= ENTRIES_MAX
+        };
+        is_own && is_due(self.entries, self.size_bytes)
+            || is_due(self.entries / 2, self.size_bytes / 2)
     }
 }
 
@@ -363,7 +380,12 @@ enum Loaded {
     Torn(Replica),
 }
 
-async fn load(store: &Store, archive: &mut Archive, head: &Head) -> Result<Loaded, LogError> {
+async fn load(
+    store: &Store,
+    shared: &Shared,
+    archive: &mut Archive,
+    head: &Head,
+) -> Result<Loaded, LogError> {
     let (epoch, text) = archive.snapshot().await?;
     if epoch != Some(head.epoch) {
         return Err(LogError::OtherEpoch);
@@ -371,6 +393,7 @@ async fn load(store: &Store, archive: &mut Archive, head: &Head) -> Result<Loade
     let Some(text) = text else {
         return Ok(Loaded::Torn(Replica::default()));
     };
+    shared.snapshot_bytes.store(text.len(), Ordering::Relaxed);
     let mut replica = read(text).await?;
     match catch_up(store, archive, &mut replica).await {
         Ok(()) if replica.position >= head.position && !head.is_overrun() => {
@@ -398,17 +421,24 @@ async fn catch_up(
     }
 }
 
-async fn save(place: &Place, epoch: u64, replica: Replica, margin: u64) -> Result<bool, LogError> {
+/// Gives the snapshot's size, unless another gateway has written one lately.
+async fn save(
+    place: &Place,
+    epoch: u64,
+    replica: Replica,
+    margin: u64,
+) -> Result<Option<usize>, LogError> {
     let mut archive = place.archive().await?;
     let position = replica.position;
     let half = position.saturating_sub(margin / 2);
     if archive.saved().await?.is_some_and(|saved| saved > half) {
-        return Ok(false);
+        return Ok(None);
     }
     let text = written(replica).await?;
     // Gateways that are a little behind read on.
     let keep = position.saturating_sub(margin);
-    archive.save((epoch, position), &text, keep).await
+    let is_saved = archive.save((epoch, position), &text, keep).await?;
+    Ok(is_saved.then_some(text.len()))
 }
 
 /// Large grids take their time: not on a thread that serves calls.

@@ -17,7 +17,7 @@ use super::replica::{Entry, Gap};
 use crate::grid::{Command, Timestamp};
 
 /// Most entries of the log. Snapshots keep it far shorter; this holds when none can be written.
-const LOG_MAX: u64 = 100_000;
+pub(super) const LOG_MAX: u64 = 100_000;
 
 /// Longest time for what may be large: snapshots, and reading the log from its start.
 const BULK_TIME: Duration = Duration::from_secs(10);
