@@ -15,7 +15,7 @@ use gateway::Rate;
 use gateway_api::sign;
 use serde_json::{Value, json};
 
-use crate::world::{ALL, SERVER, World, eventually, key, message, request};
+use crate::world::{ALL, Process, SERVER, World, eventually, key, message, request};
 
 #[tokio::test]
 async fn a_body_or_a_batch_that_is_too_large_is_refused() {
@@ -149,18 +149,18 @@ async fn garbage_neither_stops_nor_swells_the_gateway() {
          [limit]\naddress = {{ per_second = 0, burst = 0 }}\n"
     );
     settings.write_all(text.as_bytes()).unwrap();
-    let mut child = Command::new(env!("CARGO_BIN_EXE_gateway"))
+    let child = Command::new(env!("CARGO_BIN_EXE_gateway"))
         .arg("--config")
         .arg(settings.path())
         .env("BIFROST_GATEWAY_MASTER_KEY", STANDARD.encode([3; 32]))
         .env("RUST_LOG", "error")
         .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
+        .spawn();
+    let mut process = Process(child.unwrap());
     let up = async || tokio::net::TcpStream::connect(free).await.is_ok();
     eventually(up, "the gateway listens").await;
     let resident_kib = || {
-        let status = fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap();
+        let status = fs::read_to_string(format!("/proc/{}/status", process.0.id())).unwrap();
         let line = status
             .lines()
             .find_map(|line| line.strip_prefix("VmRSS:"))
@@ -180,10 +180,10 @@ async fn garbage_neither_stops_nor_swells_the_gateway() {
         grown < 4_096,
         "seed {seed}: grown by {grown} KiB from {before}"
     );
-    assert!(child.try_wait().unwrap().is_none(), "still up");
-    child.kill().unwrap();
-    let output = child.wait_with_output().unwrap();
-    let words = String::from_utf8_lossy(&output.stderr);
+    assert!(process.0.try_wait().unwrap().is_none(), "still up");
+    process.0.kill().unwrap();
+    let stderr = process.0.stderr.take().unwrap();
+    let words = std::io::read_to_string(stderr).unwrap();
     assert!(!words.contains("panicked"), "{words}");
 }
 

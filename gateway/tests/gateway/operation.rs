@@ -5,7 +5,7 @@ use std::{
     io::Write as _,
     net::TcpListener,
     path::Path,
-    process::{Child, Command, Stdio},
+    process::{Command, Stdio},
     time::Duration,
 };
 
@@ -13,7 +13,7 @@ use gateway::{Pools, Tls};
 use rcgen::{CertifiedKey, generate_simple_self_signed};
 use serde_json::{Value, json};
 
-use crate::world::{SERVER, World, eventually, message, request};
+use crate::world::{Process, SERVER, World, eventually, message, request};
 
 #[tokio::test]
 async fn health_and_metrics_tell_what_is_there() {
@@ -108,25 +108,6 @@ fn trusting(pem: &str) -> reqwest::Client {
     let certificate = reqwest::Certificate::from_pem(pem.as_bytes()).unwrap();
     let client = reqwest::Client::builder().tls_certs_only([certificate]);
     client.build().unwrap()
-}
-
-struct Process(Child);
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-impl Process {
-    fn signal(&self, name: &str) {
-        let pid = self.0.id().to_string();
-        let sent = Command::new("kill")
-            .args([&format!("-{name}"), &pid])
-            .status();
-        assert!(sent.unwrap().success());
-    }
 }
 
 fn settings(folder: &Path, text: &str) -> std::path::PathBuf {

@@ -1,6 +1,9 @@
 //! A gateway in this process, with a customer and the calls that tests make.
 
-use std::time::{Duration, SystemTime};
+use std::{
+    process::{Child, Command},
+    time::{Duration, SystemTime},
+};
 
 use gateway::{Config, Customer, CustomerKey, CustomerSource, Server, ServerError};
 use gateway_api::{KeyKind, KeyPair, MasterKey, sign};
@@ -185,4 +188,24 @@ pub(crate) async fn eventually(mut holds: impl AsyncFnMut() -> bool, what: &str)
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     panic!("never: {what}");
+}
+
+/// A program; it is killed with the value.
+pub(crate) struct Process(pub(crate) Child);
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+impl Process {
+    pub(crate) fn signal(&self, name: &str) {
+        let pid = self.0.id().to_string();
+        let sent = Command::new("kill")
+            .args([&format!("-{name}"), &pid])
+            .status();
+        assert!(sent.expect("kill").success());
+    }
 }
