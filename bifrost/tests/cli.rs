@@ -140,21 +140,26 @@ fn keys_and_tokens_are_those_of_the_token_library() {
     }
 }
 
+/// The words that sign a token for room r.
+fn sign<'a>(key: &'a str, user: &'a str) -> [&'a str; 8] {
+    [
+        "token",
+        "sign",
+        "--key-file",
+        key,
+        "--room",
+        "r",
+        "--user",
+        user,
+    ]
+}
+
 #[test]
 fn a_token_goes_from_sign_through_a_pipe_to_verify() {
     let folder = Folder::new();
     let key = folder.path("access.key");
     bifrost(&["access-key", "new", "--out", &key], "").ok();
-    let sign = [
-        "token",
-        "sign",
-        "--key-file",
-        &key,
-        "--room",
-        "r",
-        "--user",
-        "",
-    ];
+    let sign = sign(&key, "");
     let token = bifrost(&[&sign[..], &["--audience", "sfu"]].concat(), "").ok();
 
     let verify = ["token", "verify", "--key-file", &key];
@@ -181,16 +186,7 @@ fn a_token_that_is_not_to_be_taken_is_refused_with_its_reason() {
     let key = folder.write("key", &new_key(), 0o600);
     let other = folder.write("other", &new_key(), 0o600);
     let sign = |flags: &[&str]| {
-        let sign = [
-            "token",
-            "sign",
-            "--key-file",
-            &key,
-            "--room",
-            "r",
-            "--user",
-            "u",
-        ];
+        let sign = sign(&key, "u");
         bifrost(&[&sign[..], flags].concat(), "").ok()
     };
     let verify = |token: &str, key: &str, flags: &[&str]| {
