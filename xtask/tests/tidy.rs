@@ -13,10 +13,12 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("fleet-client", &[]),
     ("gateway-api", &[]),
     ("service", &[]),
+    ("sfu-core", &[]),
     ("mock-fleet", &["service"]),
     ("mock-game-server", &["fleet-client", "service"]),
     ("fleet-bridge", &["fleet-client", "service"]),
     ("gateway", &["gateway-api", "service"]),
+    ("sfu", &["gateway-api", "service", "sfu-core"]),
     (
         "bifrost",
         &[
@@ -26,6 +28,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "mock-fleet",
             "mock-game-server",
             "service",
+            "sfu",
         ],
     ),
     (
@@ -37,6 +40,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "gateway-api",
             "mock-fleet",
             "mock-game-server",
+            "sfu",
         ],
     ),
     ("xtask", &[]),

@@ -1,0 +1,234 @@
+//! The settings of a voice server, checked: whatever is in a [`Config`] can be used.
+//!
+//! The keys are those of the ODIN server's `config.toml`; times are whole milliseconds there.
+
+use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};
+
+use gateway_api::Jwk;
+use ipnet::IpNet;
+use service::{LogFormat, Secret};
+
+/// Everything that can be set.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// `host:port` at which clients reach the server; its identity towards the gateway. `None` only below a gateway,
+    /// which then takes the address the reports come from.
+    pub public_address: Option<String>,
+    /// The log.
+    pub log: Log,
+    /// The gateway above this server.
+    pub supervisor: Option<Supervisor>,
+    /// Whose tokens are taken.
+    pub authorization: Authorization,
+    /// Native clients over QUIC.
+    pub quic: Option<Quic>,
+    /// Web clients.
+    pub http: Option<Http>,
+    /// Prometheus.
+    pub metrics: Option<Metrics>,
+    /// Limits.
+    pub limit: Limit,
+    /// Reports for licensing.
+    pub telemetry: Option<Telemetry>,
+    /// Debugging.
+    pub internal: Internal,
+}
+
+/// `[log.terminal]`, or `verbosity`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Log {
+    /// 0 errors and warnings, 1 information, 2 debugging, 3 everything.
+    pub verbosity: u8,
+    /// How lines look; `None` writes no log.
+    pub format: Option<LogFormat>,
+    /// Targets below which only errors are written.
+    pub filters: Vec<String>,
+}
+
+/// `[supervisor]`
+#[derive(Clone, Debug)]
+pub struct Supervisor {
+    /// Without user and password.
+    pub url: String,
+    /// User and password of the URL.
+    pub credentials: Option<(String, Secret)>,
+    /// Between two reports.
+    pub report_interval: Duration,
+    /// Report at once after the start instead of after one interval.
+    pub no_warmup: bool,
+    /// A number of the operator's choice, sent with reports.
+    pub version: Option<u64>,
+    /// Ours: end after this long without an answer; `None` keeps serving.
+    pub shutdown_after: Option<Duration>,
+}
+
+/// `[authorization]`
+#[derive(Clone, Debug)]
+pub struct Authorization {
+    /// Take tokens that nobody signed.
+    pub allow_unsigned: bool,
+    /// How long before and after its time a token is taken.
+    pub leeway: Duration,
+    /// Who may sign tokens.
+    pub keys: Vec<Jwk>,
+    /// Ours: take keys whose private half is printed in documents.
+    pub allow_published_keys: bool,
+}
+
+/// Certificate and key, PEM files.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tls {
+    /// Leaf first, then intermediates.
+    pub certificate_file: PathBuf,
+    /// The private key.
+    pub privatekey_file: PathBuf,
+}
+
+/// `[quic]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Quic {
+    /// Where native clients connect, UDP.
+    pub binding: SocketAddr,
+    /// What clients check.
+    pub tls: Tls,
+    /// Instead of `public_address` for these clients.
+    pub public_address_override: Option<String>,
+    /// Let clients change their address.
+    pub migration: bool,
+    /// Between two packets that only keep a connection alive.
+    pub keep_alive_interval: Duration,
+    /// Longest silence of a connection.
+    pub idle_timeout: Duration,
+    /// Longest wait for room in the send buffer.
+    pub pre_send_timeout: Duration,
+    /// Longest time until a connection is a client.
+    pub connect_timeout: Duration,
+    /// How long a client may stay after it has left its last room.
+    pub no_peers_timeout: Duration,
+}
+
+/// `[http]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Http {
+    /// Where web clients connect, TCP.
+    pub binding: SocketAddr,
+    /// What clients check.
+    pub tls: Tls,
+    /// Instead of `public_address` for these clients.
+    pub public_address_override: Option<String>,
+    /// The one UDP socket of all web clients' voice.
+    pub webrtc_binding: SocketAddr,
+    /// Addresses offered to clients; empty takes those of the public address.
+    pub webrtc_candidates: Vec<std::net::IpAddr>,
+    /// Longest silence of a connection.
+    pub timeout: Duration,
+    /// Between two pings.
+    pub ping_interval: Duration,
+    /// How long a client may stay after it has left its last room.
+    pub no_peers_timeout: Duration,
+    /// Ours: threads that forward voice; `None` is one less than the machine has cores, at least one.
+    pub shards: Option<usize>,
+}
+
+/// `[metrics]`
+#[derive(Clone, Debug, PartialEq)]
+pub struct Metrics {
+    /// Where Prometheus calls.
+    pub binding: SocketAddr,
+    /// A series is left out this long after its last change.
+    pub idle_timeout: Duration,
+    /// Added to every series.
+    pub global_labels: BTreeMap<String, String>,
+    /// Who may call.
+    pub allowed: Vec<IpNet>,
+    /// Between two looks at the machine.
+    pub system_update_interval: Duration,
+}
+
+/// `[limit]`; `None` is no limit of its own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limit {
+    /// Clients at the same time.
+    pub max_clients: Option<u64>,
+    /// Rooms at the same time.
+    pub max_rooms: Option<u64>,
+    /// Peers at the same time.
+    pub max_peers: Option<u64>,
+    /// Commands of one peer.
+    pub incoming_messages: MessageRate,
+    /// Medias of one peer.
+    pub medias: u8,
+    /// Streams that one peer hears at the same time, the nearest first; 0 is no limit, at most 8.
+    pub concurrent_streams: u8,
+    /// Voice packets of one media.
+    pub incoming_media_packets: PacketRate,
+}
+
+/// How many commands a peer may send.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MessageRate {
+    /// A second.
+    pub rate: u32,
+    /// At once after a pause.
+    pub capacity: u32,
+    /// How many beyond may wait their turn; what comes then is refused.
+    pub overflow: u32,
+}
+
+/// How many voice packets a media may send.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PacketRate {
+    /// A second.
+    pub rate: u32,
+    /// At once after a pause.
+    pub capacity: u32,
+}
+
+/// `[telemetry]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Telemetry {
+    /// Where reports are posted.
+    pub address: String,
+    /// Between two reports.
+    pub interval: Duration,
+    /// The server ends after this many failures in a row; `None` never.
+    pub max_consecutive_failures: Option<u32>,
+    /// What is in a report.
+    pub data: Vec<TelemetryField>,
+}
+
+/// What a telemetry report can tell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum TelemetryField {
+    /// `LicenseValidUntil`
+    LicenseValidUntil,
+    /// `LicenseLicensee`
+    LicenseLicensee,
+    /// `LicenseSerialNumber`
+    LicenseSerialNumber,
+    /// `LicenseIssuer`
+    LicenseIssuer,
+    /// `LicenseClientLimit`
+    LicenseClientLimit,
+    /// `LicenseClientUsage`
+    LicenseClientUsage,
+    /// `LicensePeerLimit`
+    LicensePeerLimit,
+    /// `LicensePeerUsage`
+    LicensePeerUsage,
+    /// `LicenseRoomLimit`
+    LicenseRoomLimit,
+    /// `LicenseRoomUsage`
+    LicenseRoomUsage,
+}
+
+/// `[internal]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Internal {
+    /// Warn about calls that take longer; `None` never.
+    pub log_hanging_api_calls: Option<Duration>,
+    /// Log every call that is refused.
+    pub log_rejected_api_calls: bool,
+    /// How long events for one peer are gathered into one frame.
+    pub bundle_events: Duration,
+}
