@@ -1,0 +1,446 @@
+//! The whole server's view: which rooms there are, who may come in, and who gets which ids. No voice passes here.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use crate::{
+    bans::Bans,
+    id::{MediaId, MediaIds, PeerId, RoomNumber},
+};
+
+/// A room's full name: rooms of different namespaces have nothing to do with each other.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RoomKey {
+    /// Whose rooms.
+    pub namespace: String,
+    /// The name that clients know.
+    pub name: String,
+}
+
+/// What the whole server limits; `None` is no limit of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DirectoryLimits {
+    /// Clients at the same time.
+    pub clients: Option<u64>,
+    /// Rooms at the same time.
+    pub rooms: Option<u64>,
+    /// Peers at the same time.
+    pub peers: Option<u64>,
+    /// Medias of each peer; all of them are set aside when it joins.
+    pub medias: u8,
+}
+
+/// Why somebody may not come in. Clients show the text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
+pub enum Refusal {
+    /// As many clients as allowed.
+    #[error("client limit exceeded")]
+    Clients,
+    /// As many rooms as allowed.
+    #[error("room limit exceeded")]
+    Rooms,
+    /// As many peers as allowed.
+    #[error("peer limit exceeded")]
+    Peers,
+    /// Every media id is in use.
+    #[error("media limit exceeded")]
+    Medias,
+    /// The user was banned.
+    #[error("banned from this room")]
+    Banned,
+    /// The room was closed for a time.
+    #[error("room is temporarily not available")]
+    Closed,
+    /// The server ends.
+    #[error("server is closing")]
+    Closing,
+}
+
+/// A peer that may come in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Admitted {
+    /// Its id.
+    pub peer: PeerId,
+    /// The medias it may start.
+    pub media_ids: Vec<MediaId>,
+    /// The room's present life.
+    pub room: RoomNumber,
+    /// Whose the room is: that of whoever came first.
+    pub customer: Arc<str>,
+}
+
+/// A room as reports tell of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RoomSummary {
+    /// Which.
+    pub key: RoomKey,
+    /// Whose.
+    pub customer: Arc<str>,
+    /// For how long.
+    pub age: Duration,
+    /// How many are in.
+    pub peers: u64,
+}
+
+/// Rooms, ids, bans and limits of one server.
+#[derive(Debug)]
+pub struct Directory {
+    limits: DirectoryLimits,
+    rooms: HashMap<RoomKey, Entry>,
+    peers: HashMap<PeerId, Member>,
+    media_ids: MediaIds,
+    bans: Bans,
+    clients: u64,
+    last_peer: u32,
+    last_room: u64,
+    is_closing: bool,
+}
+
+#[derive(Debug)]
+struct Entry {
+    number: RoomNumber,
+    customer: Arc<str>,
+    since: Instant,
+    peers: HashSet<PeerId>,
+}
+
+#[derive(Debug)]
+struct Member {
+    room: RoomKey,
+    user_id: String,
+    media_ids: Vec<MediaId>,
+}
+
+impl Directory {
+    /// An empty server.
+    pub fn new(limits: DirectoryLimits) -> Self {
+        Self {
+            limits,
+            rooms: HashMap::new(),
+            peers: HashMap::new(),
+            media_ids: MediaIds::default(),
+            bans: Bans::default(),
+            clients: 0,
+            last_peer: 0,
+            last_room: 0,
+            is_closing: false,
+        }
+    }
+
+    /// Clients at present.
+    pub fn clients(&self) -> u64 {
+        self.clients
+    }
+
+    /// Peers at present.
+    pub fn peers(&self) -> u64 {
+        self.peers.len() as u64
+    }
+
+    /// Rooms at present.
+    pub fn rooms(&self) -> u64 {
+        self.rooms.len() as u64
+    }
+
+    /// What reports tell of the rooms.
+    pub fn summaries(&self, now: Instant) -> Vec<RoomSummary> {
+        let summary = |(key, entry): (&RoomKey, &Entry)| RoomSummary {
+            key: key.clone(),
+            customer: Arc::clone(&entry.customer),
+            age: now.saturating_duration_since(entry.since),
+            peers: entry.peers.len() as u64,
+        };
+        self.rooms.iter().map(summary).collect()
+    }
+
+    /// How much of the narrowest limit is used, 0 to 1.
+    pub fn fullness(&self) -> f64 {
+        let share = |used: u64, limit: Option<u64>| {
+            limit.map_or(0.0, |limit| used as f64 / limit.max(1) as f64)
+        };
+        let medias = 1.0 - self.media_ids.available() as f64 / MediaId::COUNT as f64;
+        [
+            share(self.clients, self.limits.clients),
+            share(self.rooms(), self.limits.rooms),
+            share(self.peers(), self.limits.peers),
+            medias,
+        ]
+        .into_iter()
+        .fold(0.0, f64::max)
+        .min(1.0)
+    }
+
+    /// Lets a client in, which comes before its peers.
+    ///
+    /// # Errors
+    /// [`Refusal`].
+    pub fn admit_client(&mut self) -> Result<(), Refusal> {
+        if self.is_closing {
+            return Err(Refusal::Closing);
+        }
+        if self
+            .limits
+            .clients
+            .is_some_and(|limit| self.clients >= limit)
+        {
+            return Err(Refusal::Clients);
+        }
+        self.clients += 1;
+        Ok(())
+    }
+
+    /// A client that was let in is gone.
+    pub fn release_client(&mut self) {
+        self.clients = self.clients.saturating_sub(1);
+    }
+
+    /// Lets a peer into a room, which begins with its first peer.
+    ///
+    /// # Errors
+    /// [`Refusal`].
+    pub fn admit_peer(
+        &mut self,
+        now: Instant,
+        room: &RoomKey,
+        user_id: &str,
+        customer: &str,
+    ) -> Result<Admitted, Refusal> {
+        if self.is_closing {
+            return Err(Refusal::Closing);
+        }
+        if self.bans.is_closed(now, room) {
+            return Err(Refusal::Closed);
+        }
+        if self.bans.is_banned(now, room, user_id) {
+            return Err(Refusal::Banned);
+        }
+        if self.limits.peers.is_some_and(|limit| self.peers() >= limit) {
+            return Err(Refusal::Peers);
+        }
+        let is_new = !self.rooms.contains_key(room);
+        if is_new && self.limits.rooms.is_some_and(|limit| self.rooms() >= limit) {
+            return Err(Refusal::Rooms);
+        }
+        let media_ids = self.media_ids.take(self.limits.medias.into());
+        let media_ids = media_ids.ok_or(Refusal::Medias)?;
+        let peer = self.next_peer();
+        let next_room = &mut self.last_room;
+        let entry = self.rooms.entry(room.clone()).or_insert_with(|| {
+            *next_room += 1;
+            Entry {
+                number: RoomNumber(*next_room),
+                customer: Arc::from(customer),
+                since: now,
+                peers: HashSet::new(),
+            }
+        });
+        entry.peers.insert(peer);
+        let member = Member {
+            room: room.clone(),
+            user_id: user_id.to_owned(),
+            media_ids: media_ids.clone(),
+        };
+        self.peers.insert(peer, member);
+        Ok(Admitted {
+            peer,
+            media_ids,
+            room: entry.number,
+            customer: Arc::clone(&entry.customer),
+        })
+    }
+
+    /// A peer that was let in is gone, and with the last one its room. Call it when no packet of the peer can be under
+    /// way any more: its media ids are given out again.
+    pub fn release_peer(&mut self, peer: PeerId) {
+        let Some(member) = self.peers.remove(&peer) else {
+            return;
+        };
+        self.media_ids.free(member.media_ids);
+        if let Some(entry) = self.rooms.get_mut(&member.room) {
+            entry.peers.remove(&peer);
+            if entry.peers.is_empty() {
+                self.rooms.remove(&member.room);
+            }
+        }
+    }
+
+    /// The present life of a room.
+    pub fn room(&self, room: &RoomKey) -> Option<RoomNumber> {
+        self.rooms.get(room).map(|entry| entry.number)
+    }
+
+    /// Bans a user, and says which peers have to leave.
+    pub fn ban(
+        &mut self,
+        now: Instant,
+        room: &RoomKey,
+        user_id: &str,
+        time: Duration,
+    ) -> Vec<PeerId> {
+        self.bans.ban(now, room, user_id, time);
+        self.peers_of(room, Some(user_id))
+    }
+
+    /// Closes a room, and says which peers have to leave.
+    pub fn close(&mut self, now: Instant, room: &RoomKey, time: Duration) -> Vec<PeerId> {
+        self.bans.close(now, room, time);
+        self.peers_of(room, None)
+    }
+
+    /// Peers of a room: all, or those of one user.
+    pub fn peers_of(&self, room: &RoomKey, user_id: Option<&str>) -> Vec<PeerId> {
+        let Some(entry) = self.rooms.get(room) else {
+            return Vec::new();
+        };
+        let is_meant = |peer: &&PeerId| match user_id {
+            None => true,
+            Some(user_id) => self.peers.get(peer).is_some_and(|it| it.user_id == user_id),
+        };
+        entry.peers.iter().filter(is_meant).copied().collect()
+    }
+
+    /// From now on nobody comes in.
+    pub fn begin_closing(&mut self) {
+        self.is_closing = true;
+    }
+
+    /// Ids go up, so that one that was just freed is not somebody else's at once, and begin anew after the largest.
+    fn next_peer(&mut self) -> PeerId {
+        loop {
+            self.last_peer = self.last_peer.wrapping_add(1);
+            let free = PeerId::new(self.last_peer)
+                .filter(|id| *id != PeerId::SERVER && !self.peers.contains_key(id));
+            // There are more ids than media ids, and each peer has medias: the loop ends.
+            if let Some(id) = free {
+                return id;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::room::origin;
+
+    const OPEN: DirectoryLimits = DirectoryLimits {
+        clients: None,
+        rooms: None,
+        peers: None,
+        medias: 2,
+    };
+
+    fn room(name: &str) -> RoomKey {
+        RoomKey {
+            namespace: "ns".to_owned(),
+            name: name.to_owned(),
+        }
+    }
+
+    fn admit(directory: &mut Directory, name: &str, user_id: &str) -> Result<Admitted, Refusal> {
+        directory.admit_peer(origin(), &room(name), user_id, "customer")
+    }
+
+    #[test]
+    fn limits_count_what_is_there() {
+        let limits = DirectoryLimits {
+            clients: Some(1),
+            rooms: Some(1),
+            peers: Some(2),
+            medias: 2,
+        };
+        let mut directory = Directory::new(limits);
+        assert_eq!(directory.admit_client(), Ok(()));
+        assert_eq!(directory.admit_client(), Err(Refusal::Clients));
+        directory.release_client();
+        assert_eq!(directory.admit_client(), Ok(()));
+
+        let first = admit(&mut directory, "a", "1").unwrap();
+        assert_eq!(admit(&mut directory, "b", "1"), Err(Refusal::Rooms));
+        let second = admit(&mut directory, "a", "2").unwrap();
+        assert_eq!(admit(&mut directory, "a", "3"), Err(Refusal::Peers));
+        assert_eq!(directory.fullness(), 1.0);
+        assert_eq!(first.room, second.room);
+        directory.release_peer(first.peer);
+        directory.release_peer(first.peer);
+        directory.release_peer(second.peer);
+        let anew = admit(&mut directory, "a", "1").unwrap();
+        assert_ne!(anew.room, first.room, "a room that ended begins anew");
+        assert!(
+            anew.media_ids
+                .iter()
+                .all(|id| !first.media_ids.contains(id))
+        );
+    }
+
+    #[test]
+    fn media_ids_run_out_before_they_are_shared() {
+        let mut directory = Directory::new(DirectoryLimits {
+            medias: 255,
+            ..OPEN
+        });
+        let mut taken = HashSet::new();
+        let admitted = (0..MediaId::COUNT / 255).map(|_| admit(&mut directory, "a", "1").unwrap());
+        for admitted in admitted.collect::<Vec<_>>() {
+            assert!(admitted.media_ids.iter().all(|id| taken.insert(*id)));
+        }
+        assert_eq!(admit(&mut directory, "a", "1"), Err(Refusal::Medias));
+        assert_eq!(directory.peers(), (MediaId::COUNT / 255) as u64);
+    }
+
+    #[test]
+    fn peer_ids_begin_anew_without_meeting_anyone() {
+        let mut directory = Directory::new(OPEN);
+        let first = admit(&mut directory, "a", "1").unwrap().peer;
+        directory.last_peer = u32::MAX - 1;
+        let ids: Vec<_> = (0..2)
+            .map(|_| admit(&mut directory, "a", "1").unwrap().peer.value())
+            .collect();
+        assert_eq!(
+            (first.value(), ids),
+            (1, vec![2, 3]),
+            "0, the server's own and 1 are passed over"
+        );
+    }
+
+    #[test]
+    fn a_ban_names_who_must_leave_and_holds() {
+        let mut directory = Directory::new(OPEN);
+        let now = origin();
+        let bob = admit(&mut directory, "a", "bob").unwrap().peer;
+        let alice = admit(&mut directory, "a", "alice").unwrap().peer;
+        let elsewhere = admit(&mut directory, "b", "bob").unwrap().peer;
+        let hour = Duration::from_secs(3600);
+        assert_eq!(directory.ban(now, &room("a"), "bob", hour), [bob]);
+        assert_eq!(admit(&mut directory, "a", "bob"), Err(Refusal::Banned));
+        let mut all = directory.close(now, &room("a"), hour);
+        all.sort();
+        assert_eq!(all, [bob, alice]);
+        assert_eq!(admit(&mut directory, "a", "carol"), Err(Refusal::Closed));
+        assert_eq!(directory.peers_of(&room("b"), None), [elsewhere]);
+        assert_eq!(directory.close(now, &room("c"), hour), []);
+        directory.begin_closing();
+        assert_eq!(admit(&mut directory, "b", "carol"), Err(Refusal::Closing));
+        assert_eq!(directory.admit_client(), Err(Refusal::Closing));
+    }
+
+    #[test]
+    fn summaries_tell_of_every_room() {
+        let mut directory = Directory::new(OPEN);
+        let now = origin();
+        directory.admit_peer(now, &room("a"), "1", "first").unwrap();
+        directory
+            .admit_peer(now, &room("a"), "2", "second")
+            .unwrap();
+        let summary = RoomSummary {
+            key: room("a"),
+            customer: Arc::from("first"),
+            age: Duration::from_secs(7),
+            peers: 2,
+        };
+        assert_eq!(directory.summaries(now + Duration::from_secs(7)), [summary]);
+    }
+}

@@ -1,0 +1,464 @@
+//! A room: its peers, who sees whom, and where each voice packet goes.
+//!
+//! [`Room`] is driven from outside: commands and datagrams go in with the time, [`Notice`]s come out of
+//! [`Room::poll_notice`], and for each datagram the receivers are named one by one. Poll notices after every call that
+//! changes the room: a slot is given to the next peer once its peer has left.
+
+mod media;
+mod peer;
+mod proximity;
+mod streams;
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+
+use self::{media::Media, peer::Peer, proximity::Space};
+pub use self::{peer::Slot, proximity::Position};
+use crate::{
+    command::{Command, CommandError},
+    drops::DropReason,
+    event::{Event, LeaveReason, MediaInfo, Notice, PeerInfo, RoomInfo},
+    id::{MediaId, PeerId},
+    wire::datagram::Datagram,
+};
+
+/// What a room limits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RoomLimits {
+    /// Voice packets a second of one media.
+    pub media_packets_rate: u32,
+    /// Voice packets of one media at once after a pause.
+    pub media_packets_capacity: u32,
+    /// Streams one peer hears at the same time, the nearest first; 0 is no limit.
+    pub concurrent_streams: u8,
+}
+
+impl Default for RoomLimits {
+    /// Those of the ODIN server: 50 packets a second, 100 at once, no limit on streams.
+    fn default() -> Self {
+        Self {
+            media_packets_rate: 50,
+            media_packets_capacity: 100,
+            concurrent_streams: 0,
+        }
+    }
+}
+
+/// Who comes into a room.
+#[derive(Clone, Debug)]
+pub struct Join {
+    /// Its id, which nobody else on the server has.
+    pub peer: PeerId,
+    /// The user behind it.
+    pub user_id: Arc<str>,
+    /// Its user data.
+    pub user_data: Bytes,
+    /// Where it is.
+    pub position: Position,
+    /// The medias it may start, which nobody else on the server has.
+    pub media_ids: Vec<MediaId>,
+}
+
+/// A peer that is in.
+pub type Joined = Slot;
+
+/// One room.
+#[derive(Debug)]
+pub struct Room {
+    info: RoomInfo,
+    limits: RoomLimits,
+    peers: Vec<Option<Peer>>,
+    vacant: Vec<Slot>,
+    by_id: HashMap<PeerId, Slot>,
+    medias: HashMap<MediaId, Media>,
+    space: Space,
+    notices: VecDeque<Notice>,
+}
+
+impl Room {
+    /// An empty room.
+    pub fn new(info: RoomInfo, limits: RoomLimits) -> Self {
+        Self {
+            info,
+            limits,
+            peers: Vec::new(),
+            vacant: Vec::new(),
+            by_id: HashMap::new(),
+            medias: HashMap::new(),
+            space: Space::default(),
+            notices: VecDeque::new(),
+        }
+    }
+
+    /// How many peers are in.
+    pub fn len(&self) -> usize {
+        self.by_id.len()
+    }
+
+    /// Whether nobody is in.
+    pub fn is_empty(&self) -> bool {
+        self.by_id.is_empty()
+    }
+
+    /// Where a peer sits.
+    pub fn slot(&self, peer: PeerId) -> Option<Slot> {
+        self.by_id.get(&peer).copied()
+    }
+
+    /// What there is to tell, oldest first.
+    pub fn poll_notice(&mut self) -> Option<Notice> {
+        self.notices.pop_front()
+    }
+
+    /// Lets a peer in. It is told first, then those who can see it.
+    pub fn join(&mut self, now: Instant, join: Join) -> Joined {
+        let slot = self.vacant.pop().unwrap_or_else(|| {
+            self.peers.push(None);
+            Slot::new(self.peers.len() - 1)
+        });
+        let visible = self.space.insert(slot, join.position);
+        for media in &join.media_ids {
+            self.medias
+                .insert(*media, Media::new(now, slot, self.limits));
+        }
+        let peer = Peer::new(join, visible);
+        self.by_id.insert(peer.id, slot);
+        let others: Vec<Slot> = peer.visible().collect();
+        let peers = others
+            .iter()
+            .filter_map(|other| self.describe(*other))
+            .collect();
+        let joined = Event::Joined {
+            own: peer.id,
+            media_ids: peer.media_ids.clone(),
+            room: self.info.clone(),
+            peers,
+        };
+        for other in &others {
+            if let Some(other) = self.peer_mut(*other) {
+                other.sees(slot);
+            }
+        }
+        let place = self
+            .peers
+            .get_mut(slot.index())
+            .expect("the slot was made above");
+        *place = Some(peer);
+        self.tell(vec![slot], joined);
+        if let Some(info) = self.describe(slot) {
+            self.tell(others, Event::PeerJoined(info));
+        }
+        slot
+    }
+
+    /// Lets a peer out; with a reason, it is told. Those who could see it are told, and its medias are free.
+    pub fn leave(&mut self, slot: Slot, reason: Option<LeaveReason>) -> Vec<MediaId> {
+        let Some(peer) = self.peers.get_mut(slot.index()).and_then(Option::take) else {
+            return Vec::new();
+        };
+        self.space.remove(slot);
+        self.by_id.remove(&peer.id);
+        for media in &peer.media_ids {
+            self.medias.remove(media);
+        }
+        for media in self.medias.values_mut() {
+            media.resume_for(slot);
+        }
+        let others: Vec<Slot> = peer.visible().collect();
+        for other in &others {
+            if let Some(other) = self.peer_mut(*other) {
+                other.loses(slot);
+            }
+        }
+        self.vacant.push(slot);
+        self.tell(others, Event::PeerLeft(peer.id));
+        if let Some(reason) = reason {
+            self.tell(vec![slot], Event::Left(reason));
+        }
+        peer.media_ids
+    }
+
+    /// The peers of a user.
+    pub fn peers_of(&self, user_id: &str) -> Vec<Slot> {
+        let is_it = |slot: &Slot| {
+            self.peer(*slot)
+                .is_some_and(|peer| &*peer.user_id == user_id)
+        };
+        self.by_id.values().copied().filter(is_it).collect()
+    }
+
+    /// Everybody who is in.
+    pub fn slots(&self) -> Vec<Slot> {
+        self.by_id.values().copied().collect()
+    }
+
+    /// Replaces the room's user data; everybody but `author` is told.
+    pub fn set_user_data(&mut self, author: Option<Slot>, user_data: Bytes) {
+        self.info.user_data = user_data.clone();
+        let to = self
+            .slots()
+            .into_iter()
+            .filter(|slot| Some(*slot) != author);
+        let to = to.collect();
+        self.tell(to, Event::RoomUserDataChanged(user_data));
+    }
+
+    /// Sends bytes of the server's to these peers.
+    pub fn send_message(&mut self, to: Vec<Slot>, message: Bytes) {
+        let sender = PeerId::SERVER;
+        self.tell(to, Event::MessageReceived { sender, message });
+    }
+
+    /// Does what a peer asks for.
+    ///
+    /// # Errors
+    /// [`CommandError`]; the room is then as it was.
+    pub fn handle_command(&mut self, slot: Slot, command: Command) -> Result<(), CommandError> {
+        let peer = self.peer(slot).ok_or(CommandError::UnknownPeer)?;
+        let id = peer.id;
+        match command {
+            Command::StartMedia { media, properties } => self.start_media(slot, media, properties),
+            Command::StopMedia { media } => self.stop_media(slot, media),
+            Command::PauseMedia { media } => self.pause(slot, media, true),
+            Command::ResumeMedia { media } => self.pause(slot, media, false),
+            Command::UpdatePeer { user_data } => {
+                let to = peer.visible().collect();
+                if let Some(peer) = self.peer_mut(slot) {
+                    peer.user_data = user_data.clone();
+                }
+                self.tell(
+                    to,
+                    Event::PeerUserDataChanged {
+                        peer: id,
+                        user_data,
+                    },
+                );
+                Ok(())
+            }
+            Command::UpdateRoom { user_data } => {
+                self.set_user_data(Some(slot), user_data);
+                Ok(())
+            }
+            Command::SetPeerPosition { position } => {
+                self.move_peer(slot, position);
+                Ok(())
+            }
+            Command::SendMessage { message, targets } => {
+                let to = match targets {
+                    None => self.slots().into_iter().filter(|to| *to != slot).collect(),
+                    Some(mut targets) => {
+                        targets.sort_unstable();
+                        targets.dedup();
+                        targets.into_iter().filter_map(|id| self.slot(id)).collect()
+                    }
+                };
+                self.tell(
+                    to,
+                    Event::MessageReceived {
+                        sender: id,
+                        message,
+                    },
+                );
+                Ok(())
+            }
+        }
+    }
+
+    /// Finds the receivers of a packet of one media, and calls `deliver` for each; `refuse` for each receiver that would
+    /// hear it but has reached its limit of streams.
+    ///
+    /// # Errors
+    /// [`DropReason`] when the packet goes nowhere at all.
+    pub fn handle_datagram(
+        &mut self,
+        now: Instant,
+        sender: Slot,
+        media_id: MediaId,
+        datagram: &Datagram<'_>,
+        mut deliver: impl FnMut(Slot),
+        mut refuse: impl FnMut(Slot),
+    ) -> Result<(), DropReason> {
+        let media = self
+            .medias
+            .get_mut(&media_id)
+            .ok_or(DropReason::ForeignMedia)?;
+        if media.owner() != sender {
+            return Err(DropReason::ForeignMedia);
+        }
+        media.accept(now, datagram.sequence)?;
+        let talker = self.peers.get(sender.index()).and_then(Option::as_ref);
+        let talker = talker.ok_or(DropReason::ForeignMedia)?;
+        let media = &*media;
+        if self.limits.concurrent_streams == 0 {
+            talker
+                .visible()
+                .filter(|to| !media.is_paused_by(*to))
+                .for_each(deliver);
+            return Ok(());
+        }
+        let from = self.space.position(sender);
+        let hearers: Vec<Slot> = talker
+            .visible()
+            .filter(|to| !media.is_paused_by(*to))
+            .collect();
+        for to in hearers {
+            let distance = from.distance_squared(self.space.position(to));
+            let Some(hearer) = self.peers.get_mut(to.index()).and_then(Option::as_mut) else {
+                continue;
+            };
+            match hearer
+                .streams
+                .admit(now, self.limits.concurrent_streams, media_id, distance)
+            {
+                true => deliver(to),
+                false => refuse(to),
+            }
+        }
+        Ok(())
+    }
+
+    fn start_media(
+        &mut self,
+        slot: Slot,
+        id: MediaId,
+        properties: Bytes,
+    ) -> Result<(), CommandError> {
+        let media = self.own_media(slot, id)?;
+        let media = media.start(properties).then(|| media.info(id)).flatten();
+        // Starting again what runs changes nothing, so nobody is told.
+        if let Some(media) = media {
+            self.tell_visible(slot, |peer| Event::MediaStarted { peer, media });
+        }
+        Ok(())
+    }
+
+    fn stop_media(&mut self, slot: Slot, id: MediaId) -> Result<(), CommandError> {
+        if self.own_media(slot, id)?.stop() {
+            self.tell_visible(slot, |peer| Event::MediaStopped { peer, media: id });
+        }
+        Ok(())
+    }
+
+    fn own_media(&mut self, slot: Slot, id: MediaId) -> Result<&mut Media, CommandError> {
+        let media = self.medias.get_mut(&id);
+        media
+            .filter(|media| media.owner() == slot)
+            .ok_or(CommandError::UnknownMedia)
+    }
+
+    fn pause(&mut self, slot: Slot, id: MediaId, is_paused: bool) -> Result<(), CommandError> {
+        let peer = self.peers.get(slot.index()).and_then(Option::as_ref);
+        let media = self.medias.get_mut(&id).ok_or(CommandError::UnknownMedia)?;
+        if !peer.is_some_and(|peer| peer.can_see(media.owner())) {
+            return Err(CommandError::UnknownMedia);
+        }
+        match is_paused {
+            true => media.pause_for(slot),
+            false => media.resume_for(slot),
+        }
+        Ok(())
+    }
+
+    fn move_peer(&mut self, slot: Slot, position: Position) {
+        if self.space.position(slot) == position {
+            return;
+        }
+        let near = self.space.relocate(slot, position);
+        let Some(peer) = self.peer_mut(slot) else {
+            return;
+        };
+        let id = peer.id;
+        let (came, went) = peer.look_around(near);
+        for other in &went {
+            self.part(slot, *other);
+        }
+        self.tell(went, Event::PeerLeft(id));
+        for other in &came {
+            if let Some(other) = self.peer_mut(*other) {
+                other.sees(slot);
+            }
+        }
+        for other in &came {
+            if let Some(info) = self.describe(*other) {
+                self.tell(vec![slot], Event::PeerJoined(info));
+            }
+        }
+        if let Some(info) = self.describe(slot) {
+            self.tell(came, Event::PeerJoined(info));
+        }
+    }
+
+    /// Two peers no longer see each other. What one has paused of the other is forgotten: it is announced anew when
+    /// they meet again, and then as not paused.
+    fn part(&mut self, slot: Slot, other: Slot) {
+        let forget = |medias: &mut HashMap<MediaId, Media>, owner: &Peer, hearer: Slot| {
+            for id in &owner.media_ids {
+                if let Some(media) = medias.get_mut(id) {
+                    media.resume_for(hearer);
+                }
+            }
+        };
+        if let Some(peer) = self.peers.get_mut(other.index()).and_then(Option::as_mut) {
+            peer.loses(slot);
+            forget(&mut self.medias, peer, slot);
+            let id = peer.id;
+            self.tell(vec![slot], Event::PeerLeft(id));
+        }
+        if let Some(peer) = self.peers.get(slot.index()).and_then(Option::as_ref) {
+            forget(&mut self.medias, peer, other);
+        }
+    }
+
+    fn peer(&self, slot: Slot) -> Option<&Peer> {
+        self.peers.get(slot.index())?.as_ref()
+    }
+
+    fn peer_mut(&mut self, slot: Slot) -> Option<&mut Peer> {
+        self.peers.get_mut(slot.index())?.as_mut()
+    }
+
+    fn describe(&self, slot: Slot) -> Option<PeerInfo> {
+        let peer = self.peer(slot)?;
+        let running = |id: &MediaId| self.medias.get(id)?.info(*id);
+        let medias: Vec<MediaInfo> = peer.media_ids.iter().filter_map(running).collect();
+        Some(PeerInfo {
+            id: peer.id,
+            user_id: Arc::clone(&peer.user_id),
+            user_data: peer.user_data.clone(),
+            medias,
+        })
+    }
+
+    fn tell_visible(&mut self, slot: Slot, event: impl FnOnce(PeerId) -> Event) {
+        if let Some(peer) = self.peer(slot) {
+            let (to, event) = (peer.visible().collect(), event(peer.id));
+            self.tell(to, event);
+        }
+    }
+
+    fn tell(&mut self, to: Vec<Slot>, event: Event) {
+        if !to.is_empty() {
+            self.notices.push_back(Notice { to, event });
+        }
+    }
+}
+
+/// Any time will do for a test: the core only looks at differences.
+#[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "a test's clock starts somewhere")]
+pub(crate) fn origin() -> Instant {
+    Instant::now()
+}
+
+/// How long a stream counts as one that its receiver hears after its last packet: a talker's pauses are shorter.
+const STREAM_HELD: Duration = Duration::from_millis(500);
+
+#[cfg(test)]
+mod simulation;
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,74 @@
+//! A peer in its room.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use fixedbitset::FixedBitSet;
+
+use super::{Join, streams::Streams};
+use crate::id::{MediaId, PeerId};
+
+/// Where a peer sits in its room: a small number that the next peer gets when it has left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Slot(u32);
+
+impl Slot {
+    pub(super) fn new(index: usize) -> Self {
+        Self(u32::try_from(index).expect("a room has fewer peers than there are peer ids"))
+    }
+
+    /// A place in a list that runs beside the room's.
+    pub fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Peer {
+    pub(super) id: PeerId,
+    pub(super) user_id: Arc<str>,
+    pub(super) user_data: Bytes,
+    pub(super) media_ids: Vec<MediaId>,
+    pub(super) streams: Streams,
+    /// The slots of those who see this peer, and whom it sees: sight is mutual.
+    visible: FixedBitSet,
+}
+
+impl Peer {
+    pub(super) fn new(join: Join, visible: FixedBitSet) -> Self {
+        Self {
+            id: join.peer,
+            user_id: join.user_id,
+            user_data: join.user_data,
+            media_ids: join.media_ids,
+            streams: Streams::default(),
+            visible,
+        }
+    }
+
+    pub(super) fn visible(&self) -> impl Iterator<Item = Slot> + '_ {
+        self.visible.ones().map(Slot::new)
+    }
+
+    pub(super) fn can_see(&self, other: Slot) -> bool {
+        self.visible.contains(other.index())
+    }
+
+    pub(super) fn sees(&mut self, other: Slot) {
+        self.visible.grow_and_insert(other.index());
+    }
+
+    pub(super) fn loses(&mut self, other: Slot) {
+        if self.can_see(other) {
+            self.visible.remove(other.index());
+        }
+    }
+
+    /// Takes in who is near now, and says who came and who went.
+    pub(super) fn look_around(&mut self, near: FixedBitSet) -> (Vec<Slot>, Vec<Slot>) {
+        let came = near.difference(&self.visible).map(Slot::new).collect();
+        let went = self.visible.difference(&near).map(Slot::new).collect();
+        self.visible = near;
+        (came, went)
+    }
+}
