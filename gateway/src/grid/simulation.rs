@@ -18,6 +18,7 @@ const USERS: usize = 40;
 #[derive(Debug, Default)]
 struct Sfu {
     acknowledges: bool,
+    is_draining: bool,
     silent_until: u64,
     next_report: u64,
     /// Peers by room; a room lives as long as somebody is in it.
@@ -123,6 +124,7 @@ impl World {
             rooms: sfu.rooms.iter().map(reported).collect(),
             acknowledged: sfu.acknowledges.then_some(sfu.last_task),
             released: None,
+            draining: sfu.is_draining,
         };
         let Outcome::Tasks(Ok(delivery)) = self.apply(Action::Report(report)) else {
             panic!("a report brings tasks");
