@@ -222,7 +222,7 @@ impl Supervisor {
             let most = deadline.map(|deadline| deadline.saturating_duration_since(sent));
             let timeout = self.interval + ANSWER_GRACE;
             let timeout = most.map_or(timeout, |most| timeout.min(most));
-            let next = match self.report(&status(), Some(self.interval), timeout).await {
+            let next = match self.report(status(), Some(self.interval), timeout).await {
                 Ok(answer) => {
                     self.state.answer_came(now());
                     let before = self.state.acknowledged();
@@ -259,7 +259,7 @@ impl Supervisor {
 
     async fn report(
         &self,
-        status: &Status,
+        status: Status,
         wait: Option<Duration>,
         timeout: Duration,
     ) -> Result<Answer, CallError> {
@@ -270,7 +270,7 @@ impl Supervisor {
             version: self.version.clone(),
             load: status.load,
             clients: status.clients,
-            rooms: status.rooms.clone(),
+            rooms: status.rooms,
             acknowledged: Some(self.state.acknowledged()),
             wait_ms: wait.map(millis),
             draining: status.is_draining.then_some(true),
@@ -309,14 +309,14 @@ impl Supervisor {
     }
 
     /// Tells the gateway that the server is about to end, so that nobody is sent to it any more. Whether it hears is not
-    /// waited for longer than a second.
+    /// waited for longer than a second. Reports that still go out must say `is_draining`: one that does not undoes it.
     pub async fn farewell(&self, status: &Status) {
         let status = Status {
             is_draining: true,
             ..status.clone()
         };
         // What it asks for now comes too late, and comes again until it is acknowledged.
-        if let Err(error) = self.report(&status, None, FAREWELL_TIMEOUT).await {
+        if let Err(error) = self.report(status, None, FAREWELL_TIMEOUT).await {
             let error = anyhow::Error::from(error);
             tracing::warn!("the gateway does not know that this server ends: {error:#}");
         }

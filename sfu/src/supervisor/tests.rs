@@ -226,8 +226,7 @@ async fn a_gateway_that_forbids_is_asked_once_and_no_error_tells_the_password() 
 #[tokio::test]
 async fn an_unreachable_gateways_error_tells_neither_password_nor_url() {
     let supervisor = supervisor(config(free_port()));
-    let status = Status::default();
-    let report = supervisor.report(&status, None, FAREWELL_TIMEOUT);
+    let report = supervisor.report(Status::default(), None, FAREWELL_TIMEOUT);
     let error = anyhow::Error::from(report.await.unwrap_err());
     let text = format!("{error:?} {error:#}");
     assert!(!text.contains(PASSWORD), "{text}");
@@ -425,6 +424,23 @@ async fn tasks_are_carried_out_once_in_order_and_acknowledged() {
         .filter(|(_, count)| *count > 0)
         .collect();
     assert_eq!(tasks, [("RoomUpdate", 4), ("unknown", 1)]);
+    server.end().await;
+}
+
+#[tokio::test]
+async fn a_gateway_that_holds_nothing_back_is_not_called_more_often_than_every_interval() {
+    let interval = Duration::from_millis(100);
+    let (address, script) = Script::serve(vec![json!({"tasks": []}); 1_000]).await;
+    let plain = config::Supervisor {
+        report_interval: interval,
+        ..config(address)
+    };
+    let started = Instant::now();
+    let server = Running::start(supervisor(plain));
+    eventually(async || script.acknowledged().len() >= 4, "four reports").await;
+    let reports = script.acknowledged().len() as u32;
+    let most = started.elapsed().div_duration_f64(interval) + 1.0;
+    assert!(f64::from(reports) <= most, "{reports} are more than {most}");
     server.end().await;
 }
 
