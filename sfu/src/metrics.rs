@@ -407,18 +407,52 @@ mod tests {
         }
     }
 
-    #[test]
-    fn every_number_is_shown_with_the_global_labels() {
+    /// `D` stands for the global label, `V` for the version.
+    const SHOWN: [&str; 32] = [
+        r#"sfu_build_info{D,version="V"} 1"#,
+        r#"sfu_clients{D,transport="web"} 3"#,
+        r#"sfu_clients{D,transport="quic"} 0"#,
+        r#"sfu_peers{D,transport="quic"} 1"#,
+        r#"sfu_rooms{D} 2"#,
+        r#"sfu_calls_total{D,method="JoinRoom",outcome="rejected"} 1"#,
+        r#"sfu_connections_total{D,kind="websocket"} 2"#,
+        r#"sfu_open_connections{D,kind="websocket"} 1"#,
+        r#"sfu_load{D} 0.5"#,
+        r#"sfu_packets_in_total{D,shard="0"} 0"#,
+        r#"sfu_packets_in_total{D,shard="1"} 1"#,
+        r#"sfu_bytes_in_total{D,shard="1"} 100"#,
+        r#"sfu_packets_out_total{D,shard="1"} 3"#,
+        r#"sfu_bytes_out_total{D,shard="1"} 300"#,
+        r#"sfu_drops_total{D,shard="1",reason="late"} 1"#,
+        r#"sfu_drops_total{D,shard="1",reason="full"} 0"#,
+        r#"sfu_forward_seconds_bucket{D,le="0.00005",shard="1"} 0"#,
+        r#"sfu_forward_seconds_bucket{D,le="0.0001",shard="1"} 1"#,
+        r#"sfu_forward_seconds_bucket{D,le="0.25",shard="1"} 1"#,
+        r#"sfu_forward_seconds_bucket{D,le="+Inf",shard="1"} 2"#,
+        r#"sfu_forward_seconds_count{D,shard="1"} 2"#,
+        r#"sfu_forward_seconds_sum{D,shard="1"} 1.00007"#,
+        r#"sfu_shard_busy_seconds_total{D,shard="1"} 1.5"#,
+        r#"sfu_shard_queue{D,shard="1",queue="commands"} 0"#,
+        r#"sfu_shard_queue{D,shard="1",queue="outgoing"} 9"#,
+        r#"sfu_supervisor_connected{D} 0"#,
+        r#"sfu_supervisor_answer_age_seconds{D} -1.0"#,
+        r#"sfu_supervisor_reports_total{D,outcome="failure"} 0"#,
+        r#"sfu_supervisor_tasks_total{D,task="RoomClose"} 0"#,
+        r#"billing_voice_incoming_bytes{D,customer="studio"} 100"#,
+        r#"billing_voice_outgoing_bytes{D,customer="studio"} 300"#,
+        "# EOF",
+    ];
+
+    /// Where something of everything has happened.
+    fn busy(now: Instant) -> Metrics {
         let supervisor = Arc::new(SupervisorState::default());
         let config = config(&[("deployment", "a \"b\"")]);
         let metrics = Metrics::new(&config, 2, &["late", "full"], Some(supervisor));
-        let now = Instant::now();
         metrics.clients(Transport::Web).set(3);
         metrics.peers(Transport::Quic).inc();
         metrics.rooms().set(2);
         metrics.call("JoinRoom", CallOutcome::Rejected);
         metrics.set_load(0.5);
-        let _open = metrics.connection(Connection::WebSocket);
         drop(metrics.connection(Connection::WebSocket));
         let shard = &metrics.shards()[1];
         shard.packet_in(100);
@@ -431,43 +465,17 @@ mod tests {
         let customer = metrics.customer("studio", now);
         customer.incoming(100);
         customer.outgoing(300);
-        let expected = [
-            r#"sfu_build_info{D,version="V"} 1"#,
-            r#"sfu_clients{D,transport="web"} 3"#,
-            r#"sfu_clients{D,transport="quic"} 0"#,
-            r#"sfu_peers{D,transport="quic"} 1"#,
-            r#"sfu_rooms{D} 2"#,
-            r#"sfu_calls_total{D,method="JoinRoom",outcome="rejected"} 1"#,
-            r#"sfu_connections_total{D,kind="websocket"} 2"#,
-            r#"sfu_open_connections{D,kind="websocket"} 1"#,
-            r#"sfu_load{D} 0.5"#,
-            r#"sfu_packets_in_total{D,shard="0"} 0"#,
-            r#"sfu_packets_in_total{D,shard="1"} 1"#,
-            r#"sfu_bytes_in_total{D,shard="1"} 100"#,
-            r#"sfu_packets_out_total{D,shard="1"} 3"#,
-            r#"sfu_bytes_out_total{D,shard="1"} 300"#,
-            r#"sfu_drops_total{D,shard="1",reason="late"} 1"#,
-            r#"sfu_drops_total{D,shard="1",reason="full"} 0"#,
-            r#"sfu_forward_seconds_bucket{D,le="0.00005",shard="1"} 0"#,
-            r#"sfu_forward_seconds_bucket{D,le="0.0001",shard="1"} 1"#,
-            r#"sfu_forward_seconds_bucket{D,le="0.25",shard="1"} 1"#,
-            r#"sfu_forward_seconds_bucket{D,le="+Inf",shard="1"} 2"#,
-            r#"sfu_forward_seconds_count{D,shard="1"} 2"#,
-            r#"sfu_forward_seconds_sum{D,shard="1"} 1.00007"#,
-            r#"sfu_shard_busy_seconds_total{D,shard="1"} 1.5"#,
-            r#"sfu_shard_queue{D,shard="1",queue="commands"} 0"#,
-            r#"sfu_shard_queue{D,shard="1",queue="outgoing"} 9"#,
-            r#"sfu_supervisor_connected{D} 0"#,
-            r#"sfu_supervisor_answer_age_seconds{D} -1.0"#,
-            r#"sfu_supervisor_reports_total{D,outcome="failure"} 0"#,
-            r#"sfu_supervisor_tasks_total{D,task="RoomClose"} 0"#,
-            r#"billing_voice_incoming_bytes{D,customer="studio"} 100"#,
-            r#"billing_voice_outgoing_bytes{D,customer="studio"} 300"#,
-            "# EOF",
-        ];
+        metrics
+    }
+
+    #[test]
+    fn every_number_is_shown_with_the_global_labels() {
+        let now = Instant::now();
+        let metrics = busy(now);
+        let _open = metrics.connection(Connection::WebSocket);
         let labels = r#"deployment="a \"b\"""#;
         let version = env!("CARGO_PKG_VERSION");
-        let expected = expected.map(|it| it.replace("{D", &format!("{{{labels}")));
+        let expected = SHOWN.map(|it| it.replace("{D", &format!("{{{labels}")));
         let expected = expected.map(|it| it.replace("\"V\"", &format!("\"{version}\"")));
         let text = metrics.text(now);
         check(&text, &expected.each_ref().map(String::as_str));
