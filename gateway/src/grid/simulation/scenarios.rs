@@ -219,6 +219,8 @@ fn a_draining_server_gets_nobody_until_it_says_otherwise() {
         server_of(&mut world, 1, Some(first.clone())),
         Ok(first.clone())
     );
+    let peers = BTreeSet::from(["bob".to_owned()]);
+    world.sfus[0].rooms.insert(room(1), peers);
     world.sfus[0].is_draining = true;
     world.report(0);
     // Its own room, and a new one.
@@ -228,6 +230,11 @@ fn a_draining_server_gets_nobody_until_it_says_otherwise() {
     assert_eq!(
         server_of(&mut world, 3, Some(first.clone())),
         Err(Refused::NoServer)
+    );
+    world.report(0);
+    assert!(
+        world.sfus[0].rooms.is_empty(),
+        "who is still there is sent after the room"
     );
     world.sfus[0].is_draining = false;
     world.report(0);
