@@ -40,6 +40,10 @@ pub struct Report {
     /// An extension: how long the gateway may hold the answer back until there is a task, in milliseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wait_ms: Option<u64>,
+    /// An extension: the server is about to end. It gets no more rooms, and whoever connects to one of its rooms is sent
+    /// to another server; a later report that does not say so undoes it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub draining: Option<bool>,
 }
 
 /// A room of a report.

@@ -210,6 +210,9 @@ pub struct ServerReport {
     pub acknowledged: Option<u64>,
     /// Tasks that were handed out when the report came; `None` hands out what is queued now.
     pub released: Option<Vec<TaskKey>>,
+    /// Whether it is about to end. Left out when it is not: commands of gateways that do not know of it read alike.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub draining: bool,
 }
 
 /// Which command a task comes from, and the how-manieth of it.

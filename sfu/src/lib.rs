@@ -1,6 +1,10 @@
 //! The voice server: a selective forwarding unit that real ODIN clients talk through, configured like the ODIN server.
 
 mod config;
+pub mod load;
+pub mod metrics;
+pub mod supervisor;
+pub mod telemetry;
 
 pub use config::{
     Authorization, Config, Http, Internal, Limit, Log, MessageRate, Metrics, PacketRate, Quic,

@@ -20,7 +20,7 @@ pub struct Server {
     pub key_id: KeyId,
     /// Its version, as last reported.
     pub version: String,
-    /// Whether it gets no rooms because it is silent.
+    /// Whether it gets no rooms, because it is silent or about to end.
     pub disabled: bool,
     /// Its first report.
     pub first_seen: Timestamp,
@@ -64,7 +64,7 @@ impl Server {
     /// Takes over what a report says; gives the report before.
     pub(super) fn update(&mut self, report: &ServerReport, now: Timestamp) -> LastReport {
         report.version.clone_into(&mut self.version);
-        self.disabled = false;
+        self.disabled = report.draining;
         self.last_seen = now;
         self.acknowledges = report.acknowledged.is_some();
         let last = LastReport {

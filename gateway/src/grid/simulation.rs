@@ -18,6 +18,7 @@ const USERS: usize = 40;
 #[derive(Debug, Default)]
 struct Sfu {
     acknowledges: bool,
+    is_draining: bool,
     silent_until: u64,
     next_report: u64,
     /// Peers by room; a room lives as long as somebody is in it.
@@ -123,6 +124,7 @@ impl World {
             rooms: sfu.rooms.iter().map(reported).collect(),
             acknowledged: sfu.acknowledges.then_some(sfu.last_task),
             released: None,
+            draining: sfu.is_draining,
         };
         let Outcome::Tasks(Ok(delivery)) = self.apply(Action::Report(report)) else {
             panic!("a report brings tasks");
@@ -217,6 +219,14 @@ impl World {
         });
     }
 
+    /// From now on everybody is heard, and wants to serve.
+    fn calm_down(&mut self) {
+        self.loses_answers = false;
+        for sfu in &mut self.sfus {
+            sfu.is_draining = false;
+        }
+    }
+
     /// A tenth of a second.
     fn step(&mut self, is_wild: bool) {
         self.now += 100;
@@ -246,6 +256,10 @@ impl World {
                     sfu.silent_until = until.max(sfu.silent_until);
                 }
             }
+            86 => {
+                let at = self.random.usize(..SERVERS);
+                self.sfus[at].is_draining ^= true;
+            }
             _ => {}
         }
     }
@@ -263,7 +277,7 @@ fn run(seed: u64) -> World {
 fn rooms_live_on_one_server_once_all_have_spoken() {
     for seed in 0..6 {
         let mut world = run(seed);
-        world.loses_answers = false;
+        world.calm_down();
         // Everybody is back, and has heard of collisions.
         for _ in 0..600 {
             world.step(false);
@@ -287,7 +301,7 @@ fn rooms_live_on_one_server_once_all_have_spoken() {
 fn an_acknowledging_server_carries_out_every_task_once_and_in_order() {
     for seed in 100..106 {
         let mut world = run(seed);
-        world.loses_answers = false;
+        world.calm_down();
         for _ in 0..600 {
             world.step(false);
         }

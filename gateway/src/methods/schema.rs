@@ -81,6 +81,16 @@ impl<'a> Fields<'a> {
         self.object.contains_key(name).then(|| self.count(name))
     }
 
+    pub(super) fn optional_flag(&mut self, name: &str) -> Option<bool> {
+        match self.object.get(name)? {
+            Value::Bool(flag) => Some(*flag),
+            other => {
+                self.wrong_type(&[json!(name)], "boolean", Some(other));
+                None
+            }
+        }
+    }
+
     pub(super) fn array(&mut self, name: &str) -> &'a [Value] {
         match self.object.get(name) {
             Some(Value::Array(items)) => items,

@@ -93,6 +93,7 @@ pub(super) async fn report(
     let rooms = rooms(&mut fields);
     let acknowledged = fields.optional_count("acknowledged");
     let wait_ms = fields.optional_count("wait_ms").unwrap_or_default();
+    let draining = fields.optional_flag("draining").unwrap_or_default();
     dialect.check(&mut fields).map_err(RpcError::refused)?;
     fields.finish()?;
 
@@ -107,6 +108,7 @@ pub(super) async fn report(
         rooms,
         acknowledged,
         released: None,
+        draining,
     });
     let mut delivery = tasks(gateway.store.submit(action).await)?;
     gateway.count_released(&delivery);

@@ -127,6 +127,7 @@ mod tests {
             rooms: Vec::new(),
             acknowledged: Some(0),
             released: None,
+            draining: false,
         })
     }
 

@@ -135,3 +135,16 @@ async fn a_closed_room_is_refused_to_everybody_even_when_its_server_is_gone() {
         text
     );
 }
+
+#[tokio::test]
+async fn whoever_connects_to_a_room_of_a_draining_server_is_sent_to_another() {
+    const OTHER: &str = "sfu-2.test:4433";
+    let world = World::start().await;
+    world.room_on(SERVER).await;
+    world.report(OTHER, &[], json!({})).await;
+    let address = async || world.connect(json!({})).await.1["result"]["address"].clone();
+    assert_eq!(address().await, SERVER);
+    let draining = json!({"draining": true});
+    world.report(SERVER, &["room"], draining).await;
+    assert_eq!(address().await, OTHER);
+}

@@ -133,6 +133,7 @@ pub(crate) async fn report(
         rooms: rooms.iter().map(reported).collect(),
         acknowledged,
         released: None,
+        draining: false,
     };
     match store.submit(Action::Report(report)).await {
         Outcome::Tasks(Ok(delivery)) => delivery,

@@ -183,6 +183,7 @@ fn the_id_of_another_gateways_task_acknowledges_nothing() {
             rooms: Vec::new(),
             acknowledged: Some(acknowledged),
             released: None,
+            draining: false,
         });
         let now = Timestamp(world.now);
         grid.apply(&Command { id: 2, action }, now, &Timing::default());
@@ -190,6 +191,62 @@ fn the_id_of_another_gateways_task_acknowledges_nothing() {
     };
     assert_eq!(after(waiting[2] + 1), waiting);
     assert_eq!(after(waiting[1]), waiting[2..]);
+}
+
+#[test]
+fn a_draining_server_gets_nobody_until_it_says_otherwise() {
+    let mut world = World::new(800);
+    world.loses_answers = false;
+    for at in 0..2 {
+        world.report(at);
+    }
+    let server_of = |world: &mut World, at: usize, forced: Option<String>| {
+        let connect = Action::Connect(Connect {
+            pool: String::new(),
+            rooms: vec![room(at)],
+            customer: "c".to_owned(),
+            user: "bob".to_owned(),
+            forced,
+            pick: Pick::Roll(0),
+        });
+        match world.apply(connect) {
+            Outcome::Connected(server) => server,
+            other => panic!("{other:?}"),
+        }
+    };
+    let first = address(0);
+    assert_eq!(
+        server_of(&mut world, 1, Some(first.clone())),
+        Ok(first.clone())
+    );
+    let peers = BTreeSet::from(["bob".to_owned()]);
+    world.sfus[0].rooms.insert(room(1), peers);
+    world.sfus[0].is_draining = true;
+    world.report(0);
+    // Its own room, and a new one.
+    for at in 1..3 {
+        assert_eq!(server_of(&mut world, at, None), Ok(address(1)));
+    }
+    assert_eq!(
+        server_of(&mut world, 3, Some(first.clone())),
+        Err(Refused::NoServer)
+    );
+    world.report(0);
+    assert!(
+        world.sfus[0].rooms.is_empty(),
+        "who is still there is sent after the room"
+    );
+    world.sfus[0].is_draining = false;
+    world.report(0);
+    assert_eq!(server_of(&mut world, 3, Some(first.clone())), Ok(first));
+}
+
+#[test]
+fn a_report_of_a_gateway_that_knows_of_no_draining_is_read() {
+    let text = r#"{"server":{"pool":"","address":"a:1"},"key_id":"k","version":"1","load":0.5,"clients":1,"rooms":[],"acknowledged":null,"released":null}"#;
+    let report: ServerReport = serde_json::from_str(text).unwrap();
+    assert!(!report.draining);
+    assert_eq!(serde_json::to_string(&report).unwrap(), text, "and written");
 }
 
 #[test]

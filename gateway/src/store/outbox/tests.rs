@@ -52,6 +52,7 @@ fn report(id: u64, load: f64) -> Command {
         rooms: Vec::new(),
         acknowledged: Some(0),
         released: None,
+        draining: false,
     });
     Command { id, action }
 }

@@ -1,0 +1,555 @@
+//! What the server counts, in Prometheus' text format.
+//!
+//! Names start with `sfu_`, except the two for bills, which the ODIN server has too. Nothing names a user or an address.
+
+mod customers;
+mod listener;
+mod shard;
+
+use std::{
+    borrow::Cow,
+    collections::BTreeMap,
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Instant,
+};
+
+use prometheus_client::{
+    encoding::{
+        EncodeLabelSet,
+        text::{encode_eof, encode_registry},
+    },
+    metrics::{counter::Counter, family::Family, gauge::Gauge, info::Info},
+    registry::Registry,
+};
+
+use crate::{
+    config,
+    load::{Usage, process_time},
+    supervisor::SupervisorState,
+};
+pub use customers::CustomerCounters;
+use customers::Customers;
+pub use listener::{Listener, bind};
+use shard::Shards;
+pub use shard::{Queue, ShardCounters};
+
+/// Labels that series have of their own: a series must not have one twice.
+const OWN_LABELS: [&str; 11] = [
+    "customer",
+    "kind",
+    "le",
+    "method",
+    "outcome",
+    "queue",
+    "reason",
+    "shard",
+    "task",
+    "transport",
+    "version",
+];
+
+/// How clients talk to the server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Transport {
+    /// WebSocket and WebRTC.
+    Web,
+    /// QUIC.
+    Quic,
+}
+
+impl Transport {
+    const ALL: [Self; 2] = [Self::Web, Self::Quic];
+
+    fn labels(self) -> TransportLabels {
+        let transport = match self {
+            Self::Web => "web",
+            Self::Quic => "quic",
+        };
+        TransportLabels { transport }
+    }
+}
+
+/// What became of a client's call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CallOutcome {
+    /// It has a result.
+    Success,
+    /// It was refused on purpose.
+    Rejected,
+    /// Something went wrong here.
+    Failure,
+}
+
+impl CallOutcome {
+    fn label(self) -> &'static str {
+        match self {
+            Self::Success => "success",
+            Self::Rejected => "rejected",
+            Self::Failure => "failure",
+        }
+    }
+}
+
+/// A connection of web clients.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Connection {
+    /// TCP, with or without TLS.
+    Http,
+    /// One that has become a WebSocket.
+    WebSocket,
+}
+
+impl Connection {
+    fn labels(self) -> ConnectionLabels {
+        let kind = match self {
+            Self::Http => "http",
+            Self::WebSocket => "websocket",
+        };
+        ConnectionLabels { kind }
+    }
+}
+
+/// Counts a connection as open until it is dropped.
+#[derive(Debug)]
+pub struct OpenConnection(Gauge);
+
+impl Drop for OpenConnection {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct TransportLabels {
+    transport: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CallLabels {
+    method: &'static str,
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ConnectionLabels {
+    kind: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OutcomeLabels {
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct TaskLabels {
+    task: &'static str,
+}
+
+/// The numbers of one server.
+pub struct Metrics {
+    /// Those whose names start with `sfu_`.
+    registry: Registry,
+    /// Those whose names do not.
+    billing: Registry,
+    shards: Vec<Arc<ShardCounters>>,
+    customers: Arc<Customers>,
+    supervisor: Option<Arc<SupervisorState>>,
+    clients: Family<TransportLabels, Gauge>,
+    peers: Family<TransportLabels, Gauge>,
+    rooms: Gauge,
+    calls: Family<CallLabels, Counter>,
+    connections: Family<ConnectionLabels, Counter>,
+    connections_open: Family<ConnectionLabels, Gauge>,
+    reports: Family<OutcomeLabels, Counter>,
+    tasks: Family<TaskLabels, Counter>,
+    connected: Gauge,
+    answer_age: Gauge<f64, AtomicU64>,
+    load: Gauge<f64, AtomicU64>,
+    process_seconds: Counter<f64, AtomicU64>,
+}
+
+impl fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Metrics").finish_non_exhaustive()
+    }
+}
+
+impl Metrics {
+    /// All at zero, with counters for so many shards. `drop_reasons` names why packets are dropped, in the order of
+    /// their indices.
+    pub fn new(
+        config: &config::Metrics,
+        shards: usize,
+        drop_reasons: &'static [&'static str],
+        supervisor: Option<Arc<SupervisorState>>,
+    ) -> Self {
+        let labels = global_labels(&config.global_labels);
+        let shard = |_| Arc::new(ShardCounters::new(drop_reasons));
+        let mut metrics = Self {
+            registry: Registry::with_prefix_and_labels("sfu", labels.clone().into_iter()),
+            billing: Registry::with_labels(labels.into_iter()),
+            shards: (0..shards).map(shard).collect(),
+            customers: Arc::new(Customers::new(config.idle_timeout)),
+            supervisor,
+            clients: Family::default(),
+            peers: Family::default(),
+            rooms: Gauge::default(),
+            calls: Family::default(),
+            connections: Family::default(),
+            connections_open: Family::default(),
+            reports: Family::default(),
+            tasks: Family::default(),
+            connected: Gauge::default(),
+            answer_age: Gauge::default(),
+            load: Gauge::default(),
+            process_seconds: Counter::default(),
+        };
+        for transport in Transport::ALL {
+            metrics.clients(transport).set(0);
+            metrics.peers(transport).set(0);
+        }
+        metrics.register();
+        if metrics.supervisor.is_some() {
+            metrics.register_supervisor();
+        }
+        metrics
+    }
+
+    fn register(&mut self) {
+        let registry = &mut self.registry;
+        let version = [("version", env!("CARGO_PKG_VERSION"))];
+        registry.register("build", "Which server this is", Info::new(version));
+        let text = "Connected clients by transport";
+        registry.register("clients", text, self.clients.clone());
+        let text = "Peers in rooms by transport";
+        registry.register("peers", text, self.peers.clone());
+        registry.register("rooms", "Rooms", self.rooms.clone());
+        let text = "Calls of clients by method and outcome";
+        registry.register("calls", text, self.calls.clone());
+        let text = "Connections of web clients that were taken, by kind";
+        registry.register("connections", text, self.connections.clone());
+        let text = "Connections of web clients that are open, by kind";
+        registry.register("open_connections", text, self.connections_open.clone());
+        let text = "How busy the server is, 0 to 1, as its gateway is told";
+        registry.register("load", text, self.load.clone());
+        let text = "Processor time of the whole server, on all cores";
+        registry.register("process_cpu_seconds", text, self.process_seconds.clone());
+        registry.register_collector(Box::new(Shards(self.shards.clone())));
+        self.billing
+            .register_collector(Box::new(Arc::clone(&self.customers)));
+    }
+
+    fn register_supervisor(&mut self) {
+        let registry = &mut self.registry;
+        let text = "Whether the last report to the gateway was answered";
+        registry.register("supervisor_connected", text, self.connected.clone());
+        let text = "Time since the gateway's last answer; -1 before the first";
+        registry.register(
+            "supervisor_answer_age_seconds",
+            text,
+            self.answer_age.clone(),
+        );
+        let text = "Reports to the gateway by outcome";
+        registry.register("supervisor_reports", text, self.reports.clone());
+        let text = "The gateway's tasks that were carried out, by name";
+        registry.register("supervisor_tasks", text, self.tasks.clone());
+    }
+
+    /// The counters of all shards.
+    pub fn shards(&self) -> &[Arc<ShardCounters>] {
+        &self.shards
+    }
+
+    /// The counters of a customer, for a room of theirs. Of many customers the last ones share counters.
+    pub fn customer(&self, customer: &str, now: Instant) -> Arc<CustomerCounters> {
+        self.customers.counters(customer, now)
+    }
+
+    /// Connected clients.
+    pub fn clients(&self, transport: Transport) -> Gauge {
+        self.clients.get_or_create_owned(&transport.labels())
+    }
+
+    /// Peers in rooms.
+    pub fn peers(&self, transport: Transport) -> Gauge {
+        self.peers.get_or_create_owned(&transport.labels())
+    }
+
+    /// Rooms.
+    pub fn rooms(&self) -> &Gauge {
+        &self.rooms
+    }
+
+    /// Clients, peers and rooms as they are counted.
+    pub fn usage(&self) -> Usage {
+        let sum = |count: fn(&Self, Transport) -> Gauge| {
+            let counts = Transport::ALL.map(|transport| whole(count(self, transport).get()));
+            counts.into_iter().sum()
+        };
+        Usage {
+            clients: sum(Self::clients),
+            peers: sum(Self::peers),
+            rooms: whole(self.rooms.get()),
+        }
+    }
+
+    /// A client's call has ended.
+    pub fn call(&self, method: &'static str, outcome: CallOutcome) {
+        let outcome = outcome.label();
+        self.calls
+            .get_or_create(&CallLabels { method, outcome })
+            .inc();
+    }
+
+    /// A connection was taken; it is open as long as what is given.
+    pub fn connection(&self, connection: Connection) -> OpenConnection {
+        let labels = connection.labels();
+        self.connections.get_or_create(&labels).inc();
+        let open = self.connections_open.get_or_create_owned(&labels);
+        open.inc();
+        OpenConnection(open)
+    }
+
+    /// How busy the server is, 0 to 1.
+    pub fn set_load(&self, load: f64) {
+        self.load.set(load);
+    }
+
+    /// How busy the server is, 0 to 1, as it was set last.
+    pub fn load(&self) -> f64 {
+        self.load.get()
+    }
+
+    /// Everything, as Prometheus reads it.
+    pub fn text(&self, now: Instant) -> String {
+        self.customers.look(now);
+        let cpu = process_time().as_secs_f64();
+        let inner = self.process_seconds.inner();
+        inner.store(cpu.to_bits(), Ordering::Relaxed);
+        if let Some(supervisor) = &self.supervisor {
+            self.gather(supervisor, now);
+        }
+        let mut text = String::new();
+        // Writing to a String does not fail.
+        let _ = encode_registry(&mut text, &self.registry);
+        let _ = encode_registry(&mut text, &self.billing);
+        let _ = encode_eof(&mut text);
+        text
+    }
+
+    fn gather(&self, supervisor: &SupervisorState, now: Instant) {
+        self.connected.set(supervisor.is_connected().into());
+        let age = supervisor.answer_age(now);
+        self.answer_age.set(age.map_or(-1.0, |it| it.as_secs_f64()));
+        for (outcome, count) in [
+            ("success", supervisor.answers()),
+            ("failure", supervisor.failures()),
+        ] {
+            let counter = self.reports.get_or_create(&OutcomeLabels { outcome });
+            counter.inner().store(count, Ordering::Relaxed);
+        }
+        for (task, count) in supervisor.tasks() {
+            let counter = self.tasks.get_or_create(&TaskLabels { task });
+            counter.inner().store(count, Ordering::Relaxed);
+        }
+    }
+}
+
+fn whole(count: i64) -> u64 {
+    u64::try_from(count).unwrap_or_default()
+}
+
+type Labels = Vec<(Cow<'static, str>, Cow<'static, str>)>;
+
+/// Those that can be added to every series. One that cannot must not make all others unreadable.
+fn global_labels(labels: &BTreeMap<String, String>) -> Labels {
+    let is_usable = |name: &str| {
+        let is_word = |it: char| it.is_ascii_alphanumeric() || it == '_';
+        let is_name = name.chars().all(is_word) && name.starts_with(|it: char| !it.is_numeric());
+        is_name && !name.starts_with("__") && !OWN_LABELS.contains(&name)
+    };
+    let mut usable = Labels::new();
+    for (name, value) in labels {
+        if is_usable(name) {
+            usable.push((name.clone().into(), value.clone().into()));
+        } else {
+            tracing::warn!(?name, "no label can have this name: metrics go without it");
+        }
+    }
+    usable
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    pub(super) fn config(labels: &[(&str, &str)]) -> config::Metrics {
+        let text = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+        config::Metrics {
+            binding: ([127, 0, 0, 1], 0).into(),
+            idle_timeout: Duration::from_secs(3600),
+            global_labels: labels.iter().map(text).collect(),
+            allowed: vec!["127.0.0.1/8".parse().unwrap()],
+            system_update_interval: Duration::from_secs(15),
+        }
+    }
+
+    fn check(text: &str, lines: &[&str]) {
+        for line in lines {
+            let is_there = text.lines().any(|it| it == *line);
+            assert!(is_there, "{line} is not in\n{text}");
+        }
+    }
+
+    /// `D` stands for the global label, `V` for the version.
+    const SHOWN: [&str; 32] = [
+        r#"sfu_build_info{D,version="V"} 1"#,
+        r#"sfu_clients{D,transport="web"} 3"#,
+        r#"sfu_clients{D,transport="quic"} 0"#,
+        r#"sfu_peers{D,transport="quic"} 1"#,
+        r#"sfu_rooms{D} 2"#,
+        r#"sfu_calls_total{D,method="JoinRoom",outcome="rejected"} 1"#,
+        r#"sfu_connections_total{D,kind="websocket"} 2"#,
+        r#"sfu_open_connections{D,kind="websocket"} 1"#,
+        r#"sfu_load{D} 0.5"#,
+        r#"sfu_packets_in_total{D,shard="0"} 0"#,
+        r#"sfu_packets_in_total{D,shard="1"} 1"#,
+        r#"sfu_bytes_in_total{D,shard="1"} 100"#,
+        r#"sfu_packets_out_total{D,shard="1"} 3"#,
+        r#"sfu_bytes_out_total{D,shard="1"} 300"#,
+        r#"sfu_drops_total{D,shard="1",reason="late"} 1"#,
+        r#"sfu_drops_total{D,shard="1",reason="full"} 0"#,
+        r#"sfu_forward_seconds_bucket{D,le="0.00005",shard="1"} 0"#,
+        r#"sfu_forward_seconds_bucket{D,le="0.0001",shard="1"} 1"#,
+        r#"sfu_forward_seconds_bucket{D,le="0.25",shard="1"} 1"#,
+        r#"sfu_forward_seconds_bucket{D,le="+Inf",shard="1"} 2"#,
+        r#"sfu_forward_seconds_count{D,shard="1"} 2"#,
+        r#"sfu_forward_seconds_sum{D,shard="1"} 1.00007"#,
+        r#"sfu_shard_busy_seconds_total{D,shard="1"} 1.5"#,
+        r#"sfu_shard_queue{D,shard="1",queue="commands"} 0"#,
+        r#"sfu_shard_queue{D,shard="1",queue="outgoing"} 9"#,
+        r#"sfu_supervisor_connected{D} 0"#,
+        r#"sfu_supervisor_answer_age_seconds{D} -1.0"#,
+        r#"sfu_supervisor_reports_total{D,outcome="failure"} 0"#,
+        r#"sfu_supervisor_tasks_total{D,task="RoomClose"} 0"#,
+        r#"billing_voice_incoming_bytes{D,customer="studio"} 100"#,
+        r#"billing_voice_outgoing_bytes{D,customer="studio"} 300"#,
+        "# EOF",
+    ];
+
+    /// Where something of everything has happened.
+    fn busy(now: Instant) -> Metrics {
+        let supervisor = Arc::new(SupervisorState::default());
+        let config = config(&[("deployment", "a \"b\"")]);
+        let metrics = Metrics::new(&config, 2, &["late", "full"], Some(supervisor));
+        metrics.clients(Transport::Web).set(3);
+        metrics.peers(Transport::Quic).inc();
+        metrics.rooms().set(2);
+        metrics.call("JoinRoom", CallOutcome::Rejected);
+        metrics.set_load(0.5);
+        drop(metrics.connection(Connection::WebSocket));
+        let shard = &metrics.shards()[1];
+        shard.packet_in(100);
+        shard.packets_out(3, 300);
+        shard.dropped(0);
+        shard.forwarded(Duration::from_micros(70));
+        shard.forwarded(Duration::from_secs(1));
+        shard.busy(Duration::from_millis(1_500));
+        shard.queue_depth(Queue::Outgoing, 9);
+        let customer = metrics.customer("studio", now);
+        customer.incoming(100);
+        customer.outgoing(300);
+        metrics
+    }
+
+    #[test]
+    fn every_number_is_shown_with_the_global_labels() {
+        let now = Instant::now();
+        let metrics = busy(now);
+        let _open = metrics.connection(Connection::WebSocket);
+        let labels = r#"deployment="a \"b\"""#;
+        let version = env!("CARGO_PKG_VERSION");
+        let expected = SHOWN.map(|it| it.replace("{D", &format!("{{{labels}")));
+        let expected = expected.map(|it| it.replace("\"V\"", &format!("\"{version}\"")));
+        let text = metrics.text(now);
+        check(&text, &expected.each_ref().map(String::as_str));
+        let cpu = text.lines().find_map(|line| {
+            let (name, value) = line.rsplit_once(' ')?;
+            name.starts_with("sfu_process_cpu_seconds_total")
+                .then_some(value)
+        });
+        let cpu: f64 = cpu.unwrap().parse().unwrap();
+        assert!(cpu > 0.0 && cpu <= process_time().as_secs_f64(), "{cpu}");
+        let usage = Usage {
+            clients: 3,
+            peers: 1,
+            rooms: 2,
+        };
+        assert_eq!(metrics.usage(), usage);
+    }
+
+    #[test]
+    fn every_series_says_what_it_is() {
+        let metrics = Metrics::new(&config(&[]), 1, &["late"], Some(Arc::default()));
+        metrics.customer("studio", Instant::now());
+        metrics.call("JoinRoom", CallOutcome::Success);
+        drop(metrics.connection(Connection::Http));
+        let text = metrics.text(Instant::now());
+        let mut described = "";
+        let mut names = Vec::new();
+        for line in text.lines() {
+            if let Some(help) = line.strip_prefix("# HELP ") {
+                let (name, help) = help.split_once(' ').unwrap();
+                assert!(help.len() > 4, "{line}");
+                assert!(!names.contains(&name), "{name} twice");
+                names.push(name);
+                described = name;
+            } else if !line.starts_with('#') {
+                assert!(line.starts_with(described), "{line} after {described}");
+            }
+        }
+        assert!(names.len() > 20, "{names:?}");
+    }
+
+    #[test]
+    fn a_server_without_a_gateway_shows_none() {
+        let text = Metrics::new(&config(&[]), 1, &[], None).text(Instant::now());
+        assert!(!text.contains("supervisor"), "{text}");
+    }
+
+    #[test]
+    fn a_global_label_that_would_break_the_text_is_left_out() {
+        let labels = [
+            ("shard", "a"),
+            ("le", "b"),
+            ("a-b", "c"),
+            ("", "d"),
+            ("1a", "e"),
+            ("__a", "f"),
+            ("_a1", "g"),
+        ];
+        let usable = global_labels(&config(&labels).global_labels);
+        assert_eq!(usable, [("_a1".into(), "g".into())]);
+    }
+
+    #[test]
+    fn every_label_is_known_as_taken() {
+        let metrics = Metrics::new(&config(&[]), 1, &["late"], Some(Arc::default()));
+        metrics.customer("studio", Instant::now());
+        metrics.call("JoinRoom", CallOutcome::Success);
+        drop(metrics.connection(Connection::Http));
+        let text = metrics.text(Instant::now());
+        let names = text.lines().filter(|line| !line.starts_with('#'));
+        let names = names.filter_map(|line| line.split_once('{')?.1.split_once('}'));
+        for label in names.flat_map(|(labels, _)| labels.split(',')) {
+            let (name, _) = label.split_once('=').unwrap();
+            assert!(OWN_LABELS.contains(&name), "{name}");
+        }
+    }
+}
