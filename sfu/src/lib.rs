@@ -4,5 +4,5 @@ mod config;
 
 pub use config::{
     Authorization, Config, Http, Internal, Limit, Log, MessageRate, Metrics, PacketRate, Quic,
-    Supervisor, Telemetry, TelemetryField, Tls,
+    Supervisor, Telemetry, TelemetryField, Tls, sample,
 };

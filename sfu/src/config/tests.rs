@@ -1,0 +1,1 @@
+//! What the settings take and refuse.
