@@ -34,6 +34,8 @@ pub(super) enum Shown {
     Set(&'static str),
     /// Commented out, with its default.
     Default(&'static str),
+    /// Commented out, with one of many values; the section is not complete without it.
+    Needed(&'static str),
     /// Commented out, with one of many values; there is no default.
     Example(&'static str),
     /// By its sentence only.
@@ -80,7 +82,7 @@ const fn section(name: &'static str, doc: &'static str, keys: &'static [Key]) ->
     }
 }
 
-use Shown::{Default, Example, Hidden, Set, Told};
+use Shown::{Default, Example, Hidden, Needed, Set, Told};
 
 const CERTIFICATE: Key = key(
     "certificate_file",
@@ -151,7 +153,7 @@ pub(super) const SECTIONS: &[SectionTable] = &[
         &[
             key(
                 "url",
-                Example("\"http://localhost:7000/internal\""),
+                Needed("\"http://localhost:7000/internal\""),
                 "Address of the gateway, which may hold a user and a password. The variable \
                  BIFROST_SFU_SUPERVISOR_URL can hold it instead.",
             ),
@@ -388,7 +390,7 @@ pub(super) const SECTIONS: &[SectionTable] = &[
         &[
             key(
                 "address",
-                Example("\"http://localhost/\""),
+                Needed("\"http://localhost/\""),
                 "Where reports are posted.",
             ),
             key(
