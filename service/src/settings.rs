@@ -14,6 +14,9 @@ use toml::de::{DeTable, DeValue};
 
 use crate::Secret;
 
+/// Stands for a key in errors that no single key is to blame for.
+const WHOLE: &str = "the file";
+
 /// A setting that is missing or malformed. The text names the variable, or the file, line and key.
 #[derive(Debug, thiserror::Error)]
 pub enum SettingsError {
@@ -135,9 +138,15 @@ impl Settings {
     /// [`SettingsError::Key`] for the first mistake.
     pub fn parse<T: DeserializeOwned>(&self) -> Result<T, SettingsError> {
         let deserializer = toml::Deserializer::parse(&self.text)
-            .map_err(|error| self.parse_error("the file".to_owned(), &error))?;
-        serde_path_to_error::deserialize(deserializer)
-            .map_err(|error| self.parse_error(error.path().to_string(), error.inner()))
+            .map_err(|error| self.parse_error(WHOLE.to_owned(), &error))?;
+        serde_path_to_error::deserialize(deserializer).map_err(|error| {
+            let key = match error.path().to_string() {
+                // The path to the whole of it.
+                path if path == "." => WHOLE.to_owned(),
+                path => path,
+            };
+            self.parse_error(key, error.inner())
+        })
     }
 
     /// The parser's own text would quote the line, and with it a secret that stands on it.
@@ -378,6 +387,7 @@ mod tests {
             ("\nsecret = \"hunter2\"", ":2: secret: "),
             ("secret = 1\nhunter = \"hunter2\"", ":2: hunter: "),
             ("\n\nsecret hunter2", ":3: the file: "),
+            ("", ":1: the file: missing field `secret`"),
         ] {
             let error = settings(text, &[]).parse::<File>().unwrap_err().to_string();
             assert!(error.contains(place), "{error}");
