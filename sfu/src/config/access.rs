@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use gateway_api::{Jwk, KeyId, is_published};
+use gateway_api::{Jwk, JwkError, KeyId, is_published};
 use percent_encoding::percent_decode_str;
 use reqwest::Url;
 use service::{Secret, Settings, SettingsError};
@@ -136,11 +136,12 @@ pub(super) fn authorization(
             x: key.x,
             d: key.d,
         };
-        let public = jwk
-            .public()
-            .map_err(|error| section.error(&place("x"), error.to_string()))?;
-        jwk.key_pair()
-            .map_err(|error| section.error(&place("d"), error.to_string()))?;
+        let public = jwk.public().and_then(|public| {
+            // The private half may be left out, but must not be another key's.
+            jwk.key_pair().map(|_| public)
+        });
+        let public =
+            public.map_err(|error| section.error(&place(field_of(error)), error.to_string()))?;
         if is_published(&public) && !authorization.allow_published_keys {
             let problem = "everybody knows the private half of this key: `bifrost access-key new` makes a new one";
             return Err(section.error(&place("x"), problem));
@@ -161,6 +162,16 @@ pub(super) fn authorization(
         }
     }
     Ok(authorization)
+}
+
+/// The field of a JWK that an error is about.
+fn field_of(error: JwkError) -> &'static str {
+    match error {
+        JwkError::Kty => "kty",
+        JwkError::Crv => "crv",
+        JwkError::X => "x",
+        JwkError::D | JwkError::Mismatch => "d",
+    }
 }
 
 pub(super) fn telemetry(

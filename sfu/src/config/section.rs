@@ -142,32 +142,26 @@ impl<'a> Section<'a> {
 
 fn public_address_problem(address: &str) -> Option<&'static str> {
     const FORM: &str = "it must be a host and a port, like \"voice.example.com:4433\"";
-    if address.parse::<Ipv6Addr>().is_ok() {
-        return Some("an IPv6 address stands in brackets, and needs a port: \"[::1]:4433\"");
+    const BRACKETS: &str = "an IPv6 address stands in brackets before its port: \"[::1]:4433\"";
+    let is_ipv6 = |text: &str| text.parse::<Ipv6Addr>().is_ok();
+    if is_ipv6(address) {
+        return Some(BRACKETS);
     }
     let Some((host, port)) = address.rsplit_once(':') else {
         return Some(FORM);
     };
-    if host.parse::<Ipv6Addr>().is_ok() {
-        return Some("an IPv6 address stands in brackets: \"[::1]:4433\"");
+    if is_ipv6(host) {
+        return Some(BRACKETS);
     }
-    let is_digits = port.bytes().all(|byte| byte.is_ascii_digit());
-    if !is_digits || port.parse::<u16>().is_ok_and(|port| port == 0) || port.parse::<u16>().is_err()
-    {
+    let is_port = port.parse::<u16>().is_ok_and(|port| port != 0) && !port.starts_with('+');
+    let in_brackets = host.strip_prefix('[').and_then(|it| it.strip_suffix(']'));
+    let is_host = in_brackets.map_or_else(|| is_name(host), is_ipv6);
+    if !is_port || !is_host {
         return Some(FORM);
     }
-    let ip = match host.strip_prefix('[').and_then(|it| it.strip_suffix(']')) {
-        Some(inner) => inner.parse::<Ipv6Addr>().ok().map(IpAddr::from),
-        None if is_name(host) => host.parse().ok(),
-        None => return Some(FORM),
-    };
-    match ip {
-        Some(ip) if ip.is_unspecified() => {
-            Some("clients cannot reach this address: it stands for all of this machine")
-        }
-        None if host.starts_with('[') => Some(FORM),
-        Some(_) | None => None,
-    }
+    let ip = in_brackets.unwrap_or(host).parse::<IpAddr>();
+    ip.is_ok_and(|ip| ip.is_unspecified())
+        .then_some("clients cannot reach this address: it stands for all of this machine")
 }
 
 /// Whether it can be a name in DNS or an IPv4 address.

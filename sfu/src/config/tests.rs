@@ -97,6 +97,8 @@ no_warmup = true
 version = 7
 shutdown_after = 2
 [authorization]
+allow_unsigned = true
+allow_published_keys = true
 leeway = 0
 [quic]
 binding = "127.0.0.1:2"
@@ -233,12 +235,38 @@ fn every_key_is_read() {
         version: Some(7),
         shutdown_after: Some(ms(2)),
     });
-    wanted.authorization.leeway = Duration::ZERO;
+    wanted.authorization = Authorization {
+        allow_unsigned: true,
+        allow_published_keys: true,
+        leeway: Duration::ZERO,
+        keys: Vec::new(),
+    };
     set_listeners(&mut wanted);
     set_limits(&mut wanted);
     let config = accepted(EVERY_KEY);
-    assert_eq!(config.warnings(), [""; 0]);
     assert_eq!(format!("{config:#?}"), format!("{wanted:#?}"));
+    let warnings = config.warnings();
+    assert!(
+        warnings.len() == 1 && warnings[0].contains("allow_unsigned"),
+        "{warnings:?}"
+    );
+}
+
+#[test]
+fn every_key_has_a_test_that_reads_it() {
+    let settings = Settings::of_text(Path::new(""), EVERY_KEY.to_owned(), HashMap::new());
+    let tested: Vec<_> = settings.keys().into_iter().map(|(key, _)| key).collect();
+    let is_apart = |name: &str| name == "authorization.keys";
+    for section in keys::SECTIONS.iter().filter(|it| !is_apart(it.name)) {
+        let shown = |key: &&keys::Key| !matches!(key.shown, keys::Shown::Hidden);
+        for key in section.keys.iter().filter(shown) {
+            let path = match section.name {
+                "" => key.name.to_owned(),
+                section => format!("{section}.{}", key.name),
+            };
+            assert!(tested.contains(&path), "{path}");
+        }
+    }
 }
 
 #[test]

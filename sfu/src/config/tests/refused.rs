@@ -1,6 +1,6 @@
 //! A mistake is told by file, line and key, with what to do instead.
 
-use super::{CERTIFICATE, SUPERVISED, refusal};
+use super::{CERTIFICATE, SUPERVISED, jwk, refusal};
 
 #[track_caller]
 fn check_refused(cases: &[(&str, &str)]) {
@@ -314,4 +314,31 @@ fn what_other_servers_have_is_refused_with_what_to_do_instead() {
             ":1: verbosity: log.terminal.verbosity is set as well: keep one",
         ),
     ]);
+}
+
+#[test]
+fn a_key_is_blamed_for_the_half_that_is_wrong() {
+    let good = jwk(1, true);
+    let other = jwk(2, true);
+    let d = |text: &str| text.lines().last().expect("d is the last line").to_owned();
+    for (text, place) in [
+        (
+            good.replace("OKP", "RSA"),
+            ":3: authorization.keys[0].kty: ",
+        ),
+        (
+            good.replace("Ed25519", "X25519"),
+            ":4: authorization.keys[0].crv: ",
+        ),
+        (
+            good.replace("x = \"", "x = \"A"),
+            ":5: authorization.keys[0].x: ",
+        ),
+        (
+            good.replace(&d(&good), &d(&other)),
+            ":6: authorization.keys[0].d: x does not belong to d",
+        ),
+    ] {
+        check_refused(&[(&text, place)]);
+    }
 }
