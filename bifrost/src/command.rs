@@ -9,7 +9,7 @@ use std::{
 use clap::{Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
-use crate::{access_key, config, demo, failure::Failure, input::say, token};
+use crate::{access_key, config, demo, failure::Failure, input::say, license, token};
 
 /// Game servers and voice for studios on ODIN.
 #[derive(Debug, Parser)]
@@ -32,9 +32,12 @@ enum Command {
     /// Print the settings with which a voice server or a gateway takes an access key's tokens
     #[command(subcommand)]
     Config(config::Command),
+    /// Sign and check licences of voice servers
+    #[command(subcommand)]
+    License(license::Command),
 }
 
-/// Runs the command of the command line. Exit codes: 0, 1 for a token that is refused or a demo that failed, 64 for
+/// Runs the command of the command line. Exit codes: 0, 1 for a token or a licence that is refused or a demo that failed, 64 for
 /// wrong use, 74 when the machine does not play along.
 pub async fn command() -> ExitCode {
     let arguments: Arguments = match service::arguments(env::args_os()) {
@@ -46,6 +49,7 @@ pub async fn command() -> ExitCode {
         Command::AccessKey(command) => access_key::run(command),
         Command::Token(command) => token::run(command),
         Command::Config(command) => config::run(command),
+        Command::License(command) => license::run(command),
     };
     let result = match result {
         Err(failure) => match failure.json() {

@@ -1,4 +1,4 @@
-//! The `bifrost` command: access keys, tokens and settings for a gateway and its voice servers, and a demo of the fleet.
+//! The `bifrost` command: access keys, tokens, licences and settings for a gateway and its voice servers, and a demo of the fleet.
 
 mod access_key;
 mod command;
@@ -6,6 +6,7 @@ mod config;
 mod demo;
 mod failure;
 mod input;
+mod license;
 mod token;
 
 pub use command::command;

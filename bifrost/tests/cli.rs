@@ -42,6 +42,7 @@ impl Run {
 fn bifrost(arguments: &[&str], stdin: &str) -> Run {
     let mut child = Command::new(env!("CARGO_BIN_EXE_bifrost"))
         .args(arguments)
+        .env_remove("BIFROST_LICENSE_PUBLIC_KEY")
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -275,6 +276,62 @@ fn the_private_half_is_printed_only_when_asked_for() {
         .strip_prefix(&public)
         .expect("the same lines, then d");
     assert!(d.starts_with("d = \""), "{d}");
+}
+
+#[test]
+fn a_voice_server_takes_the_settings_that_are_printed_for_it() {
+    let folder = Folder::new();
+    let printed = bifrost(&["config", "sfu", "--with-private"], &new_key()).ok();
+    let text = format!("public_address = \"localhost:4433\"\n{printed}");
+    let path = folder.write("config.toml", &text, 0o600);
+    let config = sfu::Config::load(path.as_ref(), [].into()).expect("good settings");
+    assert!(config.authorization.keys[0].d.is_some());
+}
+
+#[test]
+fn a_licence_goes_from_sign_to_verify() {
+    let folder = Folder::new();
+    let key = folder.write("key", &new_key(), 0o600);
+    let sign = |flags: &[&str]| {
+        let sign = ["license", "sign", "--key-file", &key];
+        bifrost(&[&sign[..], flags].concat(), "")
+    };
+    let terms = ["--licensee", "studio", "--max-peers", "100"];
+    let text = sign(&terms).ok();
+    assert!(text.starts_with("[license]\nsignature = \""), "{text}");
+    let file = folder.write("license.toml", &text, 0o644);
+
+    let x = |key: &str| bifrost(&["access-key", "public"], key).json()["x"].clone();
+    let public = bifrost(&["access-key", "public", "--key-file", &key], "").json()["x"].clone();
+    let public = public.as_str().expect("a public key");
+    let verify = |file: &str, public: &str, stdin: &str| {
+        let public = format!("--public={public}");
+        bifrost(&["license", "verify", file, &public], stdin)
+    };
+    let accepted = verify(&file, public, "").ok();
+    assert!(accepted.contains("at most 100"), "{accepted}");
+    assert_eq!(verify("-", public, &text).code, 0);
+    let other = x(&new_key());
+    let other = other.as_str().expect("a public key");
+    verify(&file, other, "").failed(1, "the signature is not the authority's");
+    let changed = text.replace("= 100", "= 101");
+    verify("-", public, &changed).failed(1, "refused: standard input: the signature");
+    let ended = sign(&["--valid-until", "1987-07-05T17:45:00Z"]).ok();
+    verify("-", public, &ended).failed(1, "it was valid until 1987-07-05T17:45:00Z");
+    verify("-", public, "[license]").failed(64, "standard input:1: license: missing field");
+    verify("/nowhere", public, "").failed(64, "/nowhere cannot be read");
+    let public = format!("--public={public}");
+    let in_json = bifrost(&["license", "verify", "-", &public, "--json"], &ended);
+    assert_eq!(
+        (in_json.code, in_json.json()["accepted"].as_bool()),
+        (1, Some(false))
+    );
+
+    sign(&["--max-rooms", "0"]).failed(64, "max_rooms: it must be from 1");
+    for wrong in ["2027-01-01", "tomorrow"] {
+        assert_eq!(sign(&["--valid-until", wrong]).code, 64);
+    }
+    assert_eq!(bifrost(&["license", "verify", &file], "").code, 64);
 }
 
 #[test]

@@ -4,13 +4,18 @@ use std::{
     collections::HashMap,
     env,
     ffi::OsString,
-    fs, io,
+    fmt, fs, io,
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
 };
 
 use serde::de::DeserializeOwned;
+use toml::de::{DeTable, DeValue};
 
 use crate::Secret;
+
+/// Stands for a key in errors that no single key is to blame for.
+const WHOLE: &str = "the file";
 
 /// A setting that is missing or malformed. The text names the variable, or the file, line and key.
 #[derive(Debug, thiserror::Error)]
@@ -70,11 +75,23 @@ pub fn variables() -> HashMap<String, String> {
 }
 
 /// A settings file, kept to find the line of a key, and the variables beside it.
-#[derive(Debug, Default)]
+///
+/// Its `Debug` form shows the file's name only: text and variables hold secrets.
+#[derive(Default)]
 pub struct Settings {
     path: PathBuf,
     text: String,
+    /// Others of this machine can read the text.
+    is_open: bool,
     variables: HashMap<String, String>,
+}
+
+impl fmt::Debug for Settings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Settings")
+            .field("path", &self.path)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Settings {
@@ -86,21 +103,33 @@ impl Settings {
         path: Option<&Path>,
         variables: HashMap<String, String>,
     ) -> Result<Self, SettingsError> {
-        let (path, text) = match path {
-            None => (PathBuf::new(), String::new()),
-            Some(path) => {
-                let text = fs::read_to_string(path).map_err(|cause| SettingsError::File {
-                    path: path.display().to_string(),
-                    cause,
-                })?;
-                (path.to_owned(), text)
-            }
+        let Some(path) = path else {
+            return Ok(Self::of_text(Path::new(""), String::new(), variables));
         };
+        let text = fs::read_to_string(path).map_err(|cause| SettingsError::File {
+            path: path.display().to_string(),
+            cause,
+        })?;
+        let mode = fs::metadata(path).map(|it| it.permissions().mode());
         Ok(Self {
-            path,
-            text,
-            variables,
+            is_open: mode.is_ok_and(|mode| mode & 0o004 != 0),
+            ..Self::of_text(path, text, variables)
         })
+    }
+
+    /// Text that came from elsewhere; `name` stands for a file's in errors.
+    pub fn of_text(name: &Path, text: String, variables: HashMap<String, String>) -> Self {
+        Self {
+            path: name.to_owned(),
+            text,
+            is_open: false,
+            variables,
+        }
+    }
+
+    /// Whether every user of this machine can read the file.
+    pub fn is_open(&self) -> bool {
+        self.is_open
     }
 
     /// The file as a struct.
@@ -109,17 +138,22 @@ impl Settings {
     /// [`SettingsError::Key`] for the first mistake.
     pub fn parse<T: DeserializeOwned>(&self) -> Result<T, SettingsError> {
         let deserializer = toml::Deserializer::parse(&self.text)
-            .map_err(|error| self.parse_error("the file".to_owned(), &error))?;
-        serde_path_to_error::deserialize(deserializer)
-            .map_err(|error| self.parse_error(error.path().to_string(), error.inner()))
+            .map_err(|error| self.parse_error(WHOLE.to_owned(), &error))?;
+        serde_path_to_error::deserialize(deserializer).map_err(|error| {
+            let key = match error.path().to_string() {
+                // The path to the whole of it.
+                path if path == "." => WHOLE.to_owned(),
+                path => path,
+            };
+            self.parse_error(key, error.inner())
+        })
     }
 
     /// The parser's own text would quote the line, and with it a secret that stands on it.
     fn parse_error(&self, key: String, error: &toml::de::Error) -> SettingsError {
-        let before = error.span().and_then(|span| self.text.get(..span.start));
         SettingsError::Key {
             path: self.path.display().to_string(),
-            line: before.map_or(1, |before| before.matches('\n').count() + 1),
+            line: error.span().map_or(1, |span| self.line_at(span.start)),
             key,
             problem: without_text(error.message()),
         }
@@ -135,41 +169,38 @@ impl Settings {
         }
     }
 
+    /// Every key of the text with its sections, e.g. `limit.requests` or `customers[1].id`, and the line it stands on;
+    /// none when the text is not TOML. A
+    /// section comes before what is in it, else they come as they stand.
+    pub fn keys(&self) -> Vec<(String, usize)> {
+        let Ok(root) = DeTable::parse(&self.text) else {
+            return Vec::new();
+        };
+        let mut keys = Vec::new();
+        collect_table(root.get_ref(), "", &mut keys);
+        let ends: Vec<usize> = self.text.match_indices('\n').map(|(at, _)| at).collect();
+        let line = |start: usize| ends.partition_point(|end| *end < start) + 1;
+        keys.into_iter()
+            .map(|(key, start)| (key, line(start)))
+            .collect()
+    }
+
+    fn line_at(&self, start: usize) -> usize {
+        let before = self.text.get(..start).unwrap_or_default();
+        before.matches('\n').count() + 1
+    }
+
     /// The line that sets a key; else the line of the nearest section around it; else the first.
     fn line_of(&self, key: &str) -> usize {
-        let mut arrays: HashMap<String, usize> = HashMap::new();
-        let mut section = String::new();
-        let mut nearest = (0, 1);
-        for (number, line) in (1..).zip(self.text.lines()) {
-            let line = line.trim();
-            let found = if let Some(name) = header(line, "[[", "]]") {
-                section = resolve(name, &arrays);
-                let count = arrays.entry(section.clone()).or_default();
-                *count += 1;
-                section = format!("{section}[{}]", *count - 1);
-                section.clone()
-            } else if let Some(name) = header(line, "[", "]") {
-                section = resolve(name, &arrays);
-                section.clone()
-            } else if let Some((name, _)) = line.split_once('=') {
-                match section.is_empty() {
-                    true => name.trim().to_owned(),
-                    false => format!("{section}.{}", name.trim()),
-                }
-            } else {
-                continue;
-            };
-            if found == key {
-                return number;
-            }
-            let is_around = key
-                .strip_prefix(found.as_str())
-                .is_some_and(|rest| rest.starts_with(['.', '[']));
-            if is_around && found.len() > nearest.0 {
-                nearest = (found.len(), number);
-            }
-        }
-        nearest.1
+        let is_around = |found: &str| {
+            let rest = key.strip_prefix(found);
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+        };
+        let keys = self.keys().into_iter();
+        let around = keys.filter(|(found, _)| is_around(found));
+        around
+            .max_by_key(|(found, _)| found.len())
+            .map_or(1, |(_, line)| line)
     }
 
     /// A variable of the environment.
@@ -216,9 +247,7 @@ impl Settings {
 
     /// Says so when a file that holds a secret is open to everybody on the machine.
     fn warn_if_readable(&self, key: &str) {
-        use std::os::unix::fs::PermissionsExt as _;
-        let mode = fs::metadata(&self.path).map(|it| it.permissions().mode());
-        if mode.is_ok_and(|mode| mode & 0o004 != 0) {
+        if self.is_open {
             let path = self.path.display();
             tracing::warn!(
                 "{path}: holds the secret {key}, and every user of this machine can read it"
@@ -241,24 +270,35 @@ fn twice(other: &str) -> String {
     format!("{other} is set as well: keep one")
 }
 
-fn header<'a>(line: &'a str, open: &str, close: &str) -> Option<&'a str> {
-    let (name, _) = line.strip_prefix(open)?.split_once(close)?;
-    Some(name.trim())
+fn collect_table(table: &DeTable<'_>, around: &str, keys: &mut Vec<(String, usize)>) {
+    let mut entries: Vec<_> = table.iter().collect();
+    entries.sort_by_key(|(name, _)| name.span().start);
+    for (name, value) in entries {
+        let path = match around {
+            "" => name.get_ref().to_string(),
+            around => format!("{around}.{}", name.get_ref()),
+        };
+        keys.push((path.clone(), name.span().start));
+        collect_value(value.get_ref(), &path, keys);
+    }
 }
 
-/// A section's name with the indices of the lists it lies in: those of their last items.
-fn resolve(name: &str, arrays: &HashMap<String, usize>) -> String {
-    let mut path = String::new();
-    for part in name.split('.') {
-        if let Some(count) = arrays.get(&path) {
-            path.push_str(&format!("[{}]", count - 1));
+fn collect_value(value: &DeValue<'_>, path: &str, keys: &mut Vec<(String, usize)>) {
+    match value {
+        DeValue::Table(table) => collect_table(table, path, keys),
+        DeValue::Array(items) => {
+            for (at, item) in items.iter().enumerate() {
+                let path = format!("{path}[{at}]");
+                keys.push((path.clone(), item.span().start));
+                collect_value(item.get_ref(), &path, keys);
+            }
         }
-        if !path.is_empty() {
-            path.push('.');
-        }
-        path.push_str(part.trim());
+        DeValue::String(_)
+        | DeValue::Integer(_)
+        | DeValue::Float(_)
+        | DeValue::Boolean(_)
+        | DeValue::Datetime(_) => {}
     }
-    path
 }
 
 #[cfg(test)]
@@ -300,6 +340,42 @@ mod tests {
     }
 
     #[test]
+    fn a_key_is_found_however_it_is_written() {
+        let text = "a.b = 1\nc = [\n  { d = 1 },\n  { d = 2, e = { f = 1 } }\n]\n\"g\" = \"\"\"\n[h]\nb = 1\n\"\"\"\n\
+                    [i.j]\nk = 1\n[i]\nl = 1\n[[m]]\n[[m]]\nn = 1\n";
+        let settings = settings(text, &[]);
+        for (key, line) in [
+            ("a.b", 1),
+            ("c[0].d", 3),
+            ("c[1].e.f", 4),
+            ("c[1].x", 4),
+            ("g", 6),
+            ("h.b", 1),
+            ("i.j.k", 11),
+            ("i.l", 13),
+            ("m[0].n", 14),
+            ("m[1].n", 16),
+        ] {
+            assert_eq!(settings.line_of(key), line, "{key}");
+        }
+        let keys: Vec<_> = settings.keys().into_iter().map(|(key, _)| key).collect();
+        let before = |outer: &str, inner: &str| {
+            let place = |wanted: &str| keys.iter().position(|key| key == wanted).unwrap();
+            assert!(place(outer) < place(inner), "{keys:?}");
+        };
+        before("c", "c[1].d");
+        before("i", "i.j.k");
+        before("m[1]", "m[1].n");
+    }
+
+    #[test]
+    fn debug_shows_neither_text_nor_variables() {
+        let settings = settings("a = \"hunter2\"", &[("S", "hunter3")]);
+        let shown = format!("{settings:?}");
+        assert!(!shown.contains("hunter"), "{shown}");
+    }
+
+    #[test]
     fn a_mistake_is_told_by_line_and_key_and_quotes_nothing() {
         #[derive(Debug, Deserialize)]
         #[serde(deny_unknown_fields)]
@@ -311,6 +387,7 @@ mod tests {
             ("\nsecret = \"hunter2\"", ":2: secret: "),
             ("secret = 1\nhunter = \"hunter2\"", ":2: hunter: "),
             ("\n\nsecret hunter2", ":3: the file: "),
+            ("", ":1: the file: missing field `secret`"),
         ] {
             let error = settings(text, &[]).parse::<File>().unwrap_err().to_string();
             assert!(error.contains(place), "{error}");

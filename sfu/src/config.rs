@@ -2,11 +2,31 @@
 //!
 //! The keys are those of the ODIN server's `config.toml`; times are whole milliseconds there.
 
-use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};
+mod access;
+mod defaults;
+mod file;
+mod keys;
+mod limit;
+mod listeners;
+mod sample;
+mod section;
+mod unknown;
+mod warnings;
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    net::{IpAddr, SocketAddr},
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use gateway_api::Jwk;
 use ipnet::IpNet;
-use service::{LogFormat, Secret};
+use service::{LogFormat, Secret, Settings, SettingsError};
+
+pub use sample::sample;
+
+use section::Section;
 
 /// Everything that can be set.
 #[derive(Clone, Debug)]
@@ -32,6 +52,8 @@ pub struct Config {
     pub telemetry: Option<Telemetry>,
     /// Debugging.
     pub internal: Internal,
+    /// What was noticed while reading that no other field shows; part of [`Config::warnings`].
+    pub notes: Vec<String>,
 }
 
 /// `[log.terminal]`, or `verbosity`.
@@ -119,7 +141,7 @@ pub struct Http {
     /// The one UDP socket of all web clients' voice.
     pub webrtc_binding: SocketAddr,
     /// Addresses offered to clients; empty takes those of the public address.
-    pub webrtc_candidates: Vec<std::net::IpAddr>,
+    pub webrtc_candidates: Vec<IpAddr>,
     /// Longest silence of a connection.
     pub timeout: Duration,
     /// Between two pings.
@@ -222,6 +244,38 @@ pub enum TelemetryField {
     LicenseRoomUsage,
 }
 
+impl TelemetryField {
+    /// Every one.
+    pub const ALL: [Self; 10] = [
+        Self::LicenseValidUntil,
+        Self::LicenseLicensee,
+        Self::LicenseSerialNumber,
+        Self::LicenseIssuer,
+        Self::LicenseClientLimit,
+        Self::LicenseClientUsage,
+        Self::LicensePeerLimit,
+        Self::LicensePeerUsage,
+        Self::LicenseRoomLimit,
+        Self::LicenseRoomUsage,
+    ];
+
+    /// The name it has in settings.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::LicenseValidUntil => "LicenseValidUntil",
+            Self::LicenseLicensee => "LicenseLicensee",
+            Self::LicenseSerialNumber => "LicenseSerialNumber",
+            Self::LicenseIssuer => "LicenseIssuer",
+            Self::LicenseClientLimit => "LicenseClientLimit",
+            Self::LicenseClientUsage => "LicenseClientUsage",
+            Self::LicensePeerLimit => "LicensePeerLimit",
+            Self::LicensePeerUsage => "LicensePeerUsage",
+            Self::LicenseRoomLimit => "LicenseRoomLimit",
+            Self::LicenseRoomUsage => "LicenseRoomUsage",
+        }
+    }
+}
+
 /// `[internal]`
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Internal {
@@ -232,3 +286,63 @@ pub struct Internal {
     /// How long events for one peer are gathered into one frame.
     pub bundle_events: Duration,
 }
+
+impl Config {
+    /// Reads the file, and the variable `BIFROST_SFU_SUPERVISOR_URL`.
+    ///
+    /// # Errors
+    /// [`SettingsError`] for the first setting that is missing, malformed or not known.
+    pub fn load(path: &Path, variables: HashMap<String, String>) -> Result<Self, SettingsError> {
+        Self::of(&Settings::read(Some(path), variables)?)
+    }
+
+    /// Reads TOML that came from elsewhere, e.g. the settings a gateway has merged; `name` stands for a file's in errors.
+    ///
+    /// # Errors
+    /// As [`Config::load`].
+    pub fn parse(
+        name: &Path,
+        text: &str,
+        variables: HashMap<String, String>,
+    ) -> Result<Self, SettingsError> {
+        Self::of(&Settings::of_text(name, text.to_owned(), variables))
+    }
+
+    fn of(settings: &Settings) -> Result<Self, SettingsError> {
+        unknown::check(settings)?;
+        let file: file::File = settings.parse()?;
+        let root = Section::new(settings, "");
+        let mut notes = Vec::new();
+        let config = Self {
+            public_address: root.public_address("public_address", file.public_address)?,
+            log: limit::log(settings, file.verbosity, file.log.terminal)?,
+            supervisor: access::supervisor(settings, file.supervisor)?,
+            authorization: access::authorization(settings, file.authorization)?,
+            quic: listeners::quic(settings, file.quic, &mut notes)?,
+            http: listeners::http(settings, file.http, &mut notes)?,
+            metrics: listeners::metrics(settings, file.metrics)?,
+            limit: limit::limit(settings, file.limit)?,
+            telemetry: access::telemetry(settings, file.telemetry)?,
+            internal: limit::internal(settings, &file.internal)?,
+            notes: Vec::new(),
+        };
+        if config.supervisor.is_none() && config.public_address.is_none() {
+            let problem = "it is missing: the host and port at which clients reach this server; only below a gateway, \
+                           set by [supervisor], it can be left out";
+            return Err(root.error("public_address", problem));
+        }
+        let authorization = &config.authorization;
+        if config.supervisor.is_none()
+            && authorization.keys.is_empty()
+            && !authorization.allow_unsigned
+        {
+            let text = "no tokens would be taken: set [[authorization.keys]], or [supervisor], whose gateway gives a key";
+            return Err(SettingsError::Whole(text.to_owned()));
+        }
+        notes.extend(warnings::readable_secret(settings, &config));
+        Ok(Self { notes, ..config })
+    }
+}
+
+#[cfg(test)]
+mod tests;
