@@ -133,6 +133,24 @@ impl<'a> Token<'a> {
         Ok(Verified(self.claims))
     }
 
+    /// Takes apart a token that says itself that nobody signed it: `alg` is `none`, and the signature is empty. Whoever
+    /// calls this believes claims that anybody may have written.
+    ///
+    /// # Errors
+    /// [`TokenError`] for the segments and the header, and [`TokenError::Algorithm`] when somebody did sign it.
+    pub fn read_unsigned(text: &'a str) -> Result<Verified<'a>, TokenError> {
+        let (signed, signature) = text.rsplit_once('.').ok_or(TokenError::Segments)?;
+        let (header, claims) = signed.split_once('.').ok_or(TokenError::Segments)?;
+        if claims.contains('.') {
+            return Err(TokenError::Segments);
+        }
+        let is_unsigned = object(header)?.get("alg").and_then(Value::as_str) == Some("none");
+        match is_unsigned && signature.is_empty() {
+            true => Ok(Verified(claims)),
+            false => Err(TokenError::Algorithm),
+        }
+    }
+
     fn checked_signature(&self) -> Result<[u8; 64], TokenError> {
         match self.header.get("alg").and_then(Value::as_str) {
             Some("EdDSA") => {}
@@ -370,6 +388,25 @@ mod tests {
             ),
         ] {
             assert_eq!(accept(&token).err(), Some(error), "{token}");
+        }
+    }
+
+    #[test]
+    fn only_what_says_so_is_unsigned() {
+        let part = |value: Value| URL_SAFE_NO_PAD.encode(value.to_string());
+        let claims = part(json!({"uid": "a"}));
+        let none = part(json!({"alg": "none"}));
+        let read = |text: String| Token::read_unsigned(&text)?.claims();
+        assert_eq!(read(format!("{none}.{claims}.")).unwrap()["uid"], "a");
+        let signed = raw(&json!({"alg": "EdDSA", "kid": "k"}), &json!({}));
+        for (token, error) in [
+            (signed, TokenError::Algorithm),
+            (format!("{none}.{claims}.AAAA"), TokenError::Algorithm),
+            (format!("{none}.{claims}"), TokenError::Segments),
+            (format!("{none}.{claims}.x."), TokenError::Segments),
+            (format!("%.{claims}."), TokenError::Json),
+        ] {
+            assert_eq!(read(token).err(), Some(error));
         }
     }
 
