@@ -112,6 +112,15 @@ const REQUIRED: &str = "is missing";
 const NO_NUMBER: &str = "is no such number";
 
 impl MainCommand {
+    /// Its name on the wire.
+    pub fn method(&self) -> &'static str {
+        match self {
+            Self::Authenticate { .. } => "Authenticate",
+            Self::SetupWebRtc { .. } => "SetupWebRtc",
+            Self::JoinRoom { .. } => "JoinRoom",
+        }
+    }
+
     /// Understands a call.
     ///
     /// # Errors
@@ -138,6 +147,20 @@ impl MainCommand {
 }
 
 impl Command {
+    /// Its name on the wire.
+    pub fn method(&self) -> &'static str {
+        match self {
+            Self::StartMedia { .. } => "StartMedia",
+            Self::StopMedia { .. } => "StopMedia",
+            Self::PauseMedia { .. } => "PauseMedia",
+            Self::ResumeMedia { .. } => "ResumeMedia",
+            Self::UpdatePeer { .. } => "UpdatePeer",
+            Self::UpdateRoom { .. } => "UpdateRoom",
+            Self::SetPeerPosition { .. } => "SetPeerPosition",
+            Self::SendMessage { .. } => "SendMessage",
+        }
+    }
+
     /// Understands a call.
     ///
     /// # Errors

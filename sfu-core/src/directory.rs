@@ -112,6 +112,8 @@ struct Member {
     room: RoomKey,
     user_id: String,
     media_ids: Vec<MediaId>,
+    /// It was made to leave, and may be on its way in.
+    must_leave: bool,
 }
 
 impl Directory {
@@ -156,21 +158,9 @@ impl Directory {
         self.rooms.iter().map(summary).collect()
     }
 
-    /// How much of the narrowest limit is used, 0 to 1.
-    pub fn fullness(&self) -> f64 {
-        let share = |used: u64, limit: Option<u64>| {
-            limit.map_or(0.0, |limit| used as f64 / limit.max(1) as f64)
-        };
-        let medias = 1.0 - self.media_ids.available() as f64 / MediaId::COUNT as f64;
-        [
-            share(self.clients, self.limits.clients),
-            share(self.rooms(), self.limits.rooms),
-            share(self.peers(), self.limits.peers),
-            medias,
-        ]
-        .into_iter()
-        .fold(0.0, f64::max)
-        .min(1.0)
+    /// The share of all media ids that is in use, 0 to 1.
+    pub fn media_ids_used(&self) -> f64 {
+        1.0 - self.media_ids.available() as f64 / MediaId::COUNT as f64
     }
 
     /// Lets a client in, which comes before its peers.
@@ -242,6 +232,7 @@ impl Directory {
             room: room.clone(),
             user_id: user_id.to_owned(),
             media_ids: media_ids.clone(),
+            must_leave: false,
         };
         self.peers.insert(peer, member);
         Ok(Admitted {
@@ -281,13 +272,28 @@ impl Directory {
         time: Duration,
     ) -> Vec<PeerId> {
         self.bans.ban(now, room, user_id, time);
-        self.peers_of(room, Some(user_id))
+        self.send_away(room, Some(user_id))
     }
 
     /// Closes a room, and says which peers have to leave.
     pub fn close(&mut self, now: Instant, room: &RoomKey, time: Duration) -> Vec<PeerId> {
         self.bans.close(now, room, time);
-        self.peers_of(room, None)
+        self.send_away(room, None)
+    }
+
+    /// Whether a peer was made to leave after it had been admitted: it may not have been in its room then.
+    pub fn must_leave(&self, peer: PeerId) -> bool {
+        self.peers.get(&peer).is_none_or(|member| member.must_leave)
+    }
+
+    fn send_away(&mut self, room: &RoomKey, user_id: Option<&str>) -> Vec<PeerId> {
+        let peers = self.peers_of(room, user_id);
+        for peer in &peers {
+            if let Some(member) = self.peers.get_mut(peer) {
+                member.must_leave = true;
+            }
+        }
+        peers
     }
 
     /// Peers of a room: all, or those of one user.
@@ -305,6 +311,20 @@ impl Directory {
     /// From now on nobody comes in.
     pub fn begin_closing(&mut self) {
         self.is_closing = true;
+    }
+
+    /// Everybody has to leave: the rooms with their peers.
+    pub fn send_everybody_away(&mut self) -> Vec<(RoomKey, RoomNumber, Vec<PeerId>)> {
+        let rooms: Vec<_> = self
+            .rooms
+            .iter()
+            .map(|(key, entry)| (key.clone(), entry.number))
+            .collect();
+        let peers = |(key, number): (RoomKey, RoomNumber)| {
+            let peers = self.send_away(&key, None);
+            (key, number, peers)
+        };
+        rooms.into_iter().map(peers).collect()
     }
 
     /// Ids go up, so that one that was just freed is not somebody else's at once, and begin anew after the largest.
@@ -362,7 +382,6 @@ mod tests {
         assert_eq!(admit(&mut directory, "b", "1"), Err(Refusal::Rooms));
         let second = admit(&mut directory, "a", "2").unwrap();
         assert_eq!(admit(&mut directory, "a", "3"), Err(Refusal::Peers));
-        assert_eq!(directory.fullness(), 1.0);
         assert_eq!(first.room, second.room);
         directory.release_peer(first.peer);
         directory.release_peer(first.peer);
@@ -415,6 +434,8 @@ mod tests {
         let elsewhere = admit(&mut directory, "b", "bob").unwrap().peer;
         let hour = Duration::from_secs(3600);
         assert_eq!(directory.ban(now, &room("a"), "bob", hour), [bob]);
+        let must_leave = [bob, alice, elsewhere].map(|peer| directory.must_leave(peer));
+        assert_eq!(must_leave, [true, false, false]);
         assert_eq!(admit(&mut directory, "a", "bob"), Err(Refusal::Banned));
         let mut all = directory.close(now, &room("a"), hour);
         all.sort();

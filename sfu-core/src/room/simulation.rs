@@ -420,7 +420,7 @@ fn nothing_leaks_echoes_doubles_or_vanishes_without_a_reason() {
             (0, 0)
         );
         assert_eq!(
-            simulation.directory.fullness(),
+            simulation.directory.media_ids_used(),
             0.0,
             "every media id came back"
         );
