@@ -1,12 +1,23 @@
 //! The voice server: a selective forwarding unit that real ODIN clients talk through, configured like the ODIN server.
 
+mod auth;
+mod certificate;
+mod command;
 mod config;
+mod control;
 mod license;
-pub mod load;
-pub mod metrics;
-pub mod supervisor;
-pub mod telemetry;
+mod load;
+mod log;
+mod metrics;
+mod server;
+mod shard;
+mod signalling;
+mod supervisor;
+mod telemetry;
+mod web_listener;
 
+pub use certificate::{SelfSigned, SelfSignedError};
+pub use command::{Arguments, command};
 pub use config::{
     Authorization, Config, Http, Internal, Limit, Log, MessageRate, Metrics, PacketRate, Quic,
     Supervisor, Telemetry, TelemetryField, Tls, sample,
@@ -14,3 +25,5 @@ pub use config::{
 pub use license::{
     License, LicenseError, LicenseLimits, Terms, ValidUntil, ValidUntilError, license_authority,
 };
+pub use server::{Ended, Server, ServerError, settle};
+pub use supervisor::{CallError, SupervisorError};

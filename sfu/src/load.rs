@@ -12,7 +12,7 @@ use crate::{config::Limit, metrics::ShardCounters};
 
 /// What is there at the moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Usage {
+pub(crate) struct Usage {
     /// Connected clients.
     pub clients: u64,
     /// Peers in rooms.
@@ -23,7 +23,7 @@ pub struct Usage {
 
 /// The processor time that was used up to a moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Sample {
+pub(crate) struct Sample {
     at: Instant,
     process: Duration,
     shards: Vec<Duration>,
@@ -31,7 +31,7 @@ pub struct Sample {
 
 impl Sample {
     /// Looks now.
-    pub fn take(now: Instant, shards: &[Arc<ShardCounters>]) -> Self {
+    pub(crate) fn take(now: Instant, shards: &[Arc<ShardCounters>]) -> Self {
         Self {
             at: now,
             process: process_time(),
@@ -41,7 +41,7 @@ impl Sample {
 }
 
 /// Processor time of this process on all cores, since its start.
-pub fn process_time() -> Duration {
+pub(crate) fn process_time() -> Duration {
     // It fails only for processes other than this one.
     let Ok(usage) = getrusage(UsageWho::RUSAGE_SELF) else {
         return Duration::ZERO;
@@ -58,7 +58,7 @@ pub fn process_time() -> Duration {
 
 /// From 0 (idle) to 1 (full): the largest of the busiest shard's share of the time between two samples, the process'
 /// share of all `cores`, and the share of each limit that is used. What is full first decides.
-pub fn load(
+pub(crate) fn load(
     before: &Sample,
     after: &Sample,
     cores: NonZeroUsize,

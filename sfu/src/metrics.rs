@@ -31,11 +31,11 @@ use crate::{
     load::{Usage, process_time},
     supervisor::SupervisorState,
 };
-pub use customers::CustomerCounters;
+pub(crate) use customers::CustomerCounters;
 use customers::Customers;
-pub use listener::{Listener, bind};
+pub(crate) use listener::{Listener, bind};
 use shard::Shards;
-pub use shard::{Queue, ShardCounters};
+pub(crate) use shard::{Queue, ShardCounters};
 
 /// Labels that series have of their own: a series must not have one twice.
 const OWN_LABELS: [&str; 11] = [
@@ -54,7 +54,7 @@ const OWN_LABELS: [&str; 11] = [
 
 /// How clients talk to the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Transport {
+pub(crate) enum Transport {
     /// WebSocket and WebRTC.
     Web,
     /// QUIC.
@@ -75,7 +75,7 @@ impl Transport {
 
 /// What became of a client's call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CallOutcome {
+pub(crate) enum CallOutcome {
     /// It has a result.
     Success,
     /// It was refused on purpose.
@@ -96,7 +96,7 @@ impl CallOutcome {
 
 /// A connection of web clients.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Connection {
+pub(crate) enum Connection {
     /// TCP, with or without TLS.
     Http,
     /// One that has become a WebSocket.
@@ -115,7 +115,7 @@ impl Connection {
 
 /// Counts a connection as open until it is dropped.
 #[derive(Debug)]
-pub struct OpenConnection(Gauge);
+pub(crate) struct OpenConnection(Gauge);
 
 impl Drop for OpenConnection {
     fn drop(&mut self) {
@@ -150,7 +150,7 @@ struct TaskLabels {
 }
 
 /// The numbers of one server.
-pub struct Metrics {
+pub(crate) struct Metrics {
     /// Those whose names start with `sfu_`.
     registry: Registry,
     /// Those whose names do not.
@@ -181,7 +181,7 @@ impl fmt::Debug for Metrics {
 impl Metrics {
     /// All at zero, with counters for so many shards. `drop_reasons` names why packets are dropped, in the order of
     /// their indices.
-    pub fn new(
+    pub(crate) fn new(
         config: &config::Metrics,
         shards: usize,
         drop_reasons: &'static [&'static str],
@@ -260,32 +260,32 @@ impl Metrics {
     }
 
     /// The counters of all shards.
-    pub fn shards(&self) -> &[Arc<ShardCounters>] {
+    pub(crate) fn shards(&self) -> &[Arc<ShardCounters>] {
         &self.shards
     }
 
     /// The counters of a customer, for a room of theirs. Of many customers the last ones share counters.
-    pub fn customer(&self, customer: &str, now: Instant) -> Arc<CustomerCounters> {
+    pub(crate) fn customer(&self, customer: &str, now: Instant) -> Arc<CustomerCounters> {
         self.customers.counters(customer, now)
     }
 
     /// Connected clients.
-    pub fn clients(&self, transport: Transport) -> Gauge {
+    pub(crate) fn clients(&self, transport: Transport) -> Gauge {
         self.clients.get_or_create_owned(&transport.labels())
     }
 
     /// Peers in rooms.
-    pub fn peers(&self, transport: Transport) -> Gauge {
+    pub(crate) fn peers(&self, transport: Transport) -> Gauge {
         self.peers.get_or_create_owned(&transport.labels())
     }
 
     /// Rooms.
-    pub fn rooms(&self) -> &Gauge {
+    pub(crate) fn rooms(&self) -> &Gauge {
         &self.rooms
     }
 
     /// Clients, peers and rooms as they are counted.
-    pub fn usage(&self) -> Usage {
+    pub(crate) fn usage(&self) -> Usage {
         let sum = |count: fn(&Self, Transport) -> Gauge| {
             let counts = Transport::ALL.map(|transport| whole(count(self, transport).get()));
             counts.into_iter().sum()
@@ -298,7 +298,7 @@ impl Metrics {
     }
 
     /// A client's call has ended.
-    pub fn call(&self, method: &'static str, outcome: CallOutcome) {
+    pub(crate) fn call(&self, method: &'static str, outcome: CallOutcome) {
         let outcome = outcome.label();
         self.calls
             .get_or_create(&CallLabels { method, outcome })
@@ -306,7 +306,7 @@ impl Metrics {
     }
 
     /// A connection was taken; it is open as long as what is given.
-    pub fn connection(&self, connection: Connection) -> OpenConnection {
+    pub(crate) fn connection(&self, connection: Connection) -> OpenConnection {
         let labels = connection.labels();
         self.connections.get_or_create(&labels).inc();
         let open = self.connections_open.get_or_create_owned(&labels);
@@ -315,17 +315,17 @@ impl Metrics {
     }
 
     /// How busy the server is, 0 to 1.
-    pub fn set_load(&self, load: f64) {
+    pub(crate) fn set_load(&self, load: f64) {
         self.load.set(load);
     }
 
     /// How busy the server is, 0 to 1, as it was set last.
-    pub fn load(&self) -> f64 {
+    pub(crate) fn load(&self) -> f64 {
         self.load.get()
     }
 
     /// Everything, as Prometheus reads it.
-    pub fn text(&self, now: Instant) -> String {
+    pub(crate) fn text(&self, now: Instant) -> String {
         self.customers.look(now);
         let cpu = process_time().as_secs_f64();
         let inner = self.process_seconds.inner();

@@ -25,7 +25,7 @@ use crate::config;
 use pace::{Failed, Pace};
 pub use rpc::CallError;
 use rpc::Rpc;
-pub use state::SupervisorState;
+pub(crate) use state::SupervisorState;
 use tasks::{Answer, Done, Received};
 
 /// Longest time for the settings to come; a gateway has much to do when many servers start.
@@ -67,7 +67,7 @@ pub enum SupervisorError {
 
 /// How the server does.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Status {
+pub(crate) struct Status {
     /// How busy it is, 0 to 1.
     pub load: f64,
     /// Connected clients.
@@ -80,7 +80,7 @@ pub struct Status {
 
 /// A task for the server's rooms. The next one comes when `done` was sent or dropped.
 #[derive(Debug)]
-pub struct Order {
+pub(crate) struct Order {
     /// What to do.
     pub task: Task,
     /// To be used once it has happened.
@@ -89,7 +89,7 @@ pub struct Order {
 
 /// Why no more reports go out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ended {
+pub(crate) enum Ended {
     /// As asked, or because nobody takes orders any more.
     Stopped,
     /// No answer came for as long as `shutdown_after` allows.
@@ -101,7 +101,7 @@ pub enum Ended {
 
 /// The way to the gateway above this server.
 #[derive(Clone, Debug)]
-pub struct Supervisor {
+pub(crate) struct Supervisor {
     rpc: Rpc,
     public_endpoint: Option<String>,
     version: String,
@@ -132,7 +132,7 @@ impl Supervisor {
     ///
     /// # Errors
     /// [`SupervisorError::Client`].
-    pub fn new(
+    pub(crate) fn new(
         config: config::Supervisor,
         public_endpoint: Option<String>,
     ) -> Result<Self, SupervisorError> {
@@ -154,7 +154,7 @@ impl Supervisor {
     }
 
     /// What metrics and readiness look at.
-    pub fn state(&self) -> Arc<SupervisorState> {
+    pub(crate) fn state(&self) -> Arc<SupervisorState> {
         Arc::clone(&self.state)
     }
 
@@ -163,7 +163,7 @@ impl Supervisor {
     ///
     /// # Errors
     /// [`SupervisorError`] when another try would end alike.
-    pub async fn settings(&self, own_toml: &str) -> Result<String, SupervisorError> {
+    pub(crate) async fn settings(&self, own_toml: &str) -> Result<String, SupervisorError> {
         let own: Table = toml::from_str(own_toml).map_err(|_| SupervisorError::OwnSettings)?;
         let sent = toml::to_string(&secrets::take_out(&own)).expect("what was read can be written");
         let params = SettingsParams {
@@ -194,7 +194,7 @@ impl Supervisor {
 
     /// Reports and hands out orders, until `stop` or until the gateway has been away for too long. Orders are carried
     /// out one after the other, in the gateway's order, and none twice.
-    pub async fn run(
+    pub(crate) async fn run(
         self,
         status: impl Fn() -> Status + Send + Sync + 'static,
         orders: mpsc::Sender<Order>,
@@ -310,7 +310,7 @@ impl Supervisor {
 
     /// Tells the gateway that the server is about to end, so that nobody is sent to it any more. Whether it hears is not
     /// waited for longer than a second. Reports that still go out must say `is_draining`: one that does not undoes it.
-    pub async fn farewell(&self, status: &Status) {
+    pub(crate) async fn farewell(&self, status: &Status) {
         let status = Status {
             is_draining: true,
             ..status.clone()

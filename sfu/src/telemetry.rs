@@ -19,7 +19,7 @@ const REPORT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What the licence says; `None` where it says nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct LicenseFacts {
+pub(crate) struct LicenseFacts {
     /// The moment it ends, as it is written there.
     pub valid_until: Option<String>,
     /// Whom it is for.
@@ -38,7 +38,7 @@ pub struct LicenseFacts {
 
 /// Why no more reports go out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ended {
+pub(crate) enum Ended {
     /// As asked.
     Stopped,
     /// Too many reports in a row failed: the server must end.
@@ -58,7 +58,7 @@ enum ReportError {
 
 /// Who reports, and where to.
 #[derive(Debug)]
-pub struct Telemetry {
+pub(crate) struct Telemetry {
     config: config::Telemetry,
     license: LicenseFacts,
     http: reqwest::Client,
@@ -69,7 +69,10 @@ impl Telemetry {
     ///
     /// # Errors
     /// When TLS or the resolver cannot be set up.
-    pub fn new(config: config::Telemetry, license: LicenseFacts) -> Result<Self, reqwest::Error> {
+    pub(crate) fn new(
+        config: config::Telemetry,
+        license: LicenseFacts,
+    ) -> Result<Self, reqwest::Error> {
         let http = reqwest::Client::builder()
             .timeout(REPORT_TIMEOUT)
             .redirect(Policy::none())
@@ -82,7 +85,7 @@ impl Telemetry {
     }
 
     /// Reports at once and then every interval, until `stop` or until too many reports in a row have failed.
-    pub async fn run(
+    pub(crate) async fn run(
         self,
         usage: impl Fn() -> Usage + Send + Sync,
         stop: impl Future<Output = ()> + Send,

@@ -25,19 +25,19 @@ const OTHER: &str = "other";
 
 /// What a customer's rooms have cost.
 #[derive(Debug, Default)]
-pub struct CustomerCounters {
+pub(crate) struct CustomerCounters {
     bytes_in: AtomicU64,
     bytes_out: AtomicU64,
 }
 
 impl CustomerCounters {
     /// Voice has come in.
-    pub fn incoming(&self, bytes: usize) {
+    pub(crate) fn incoming(&self, bytes: usize) {
         self.bytes_in.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
     /// Voice has gone out.
-    pub fn outgoing(&self, bytes: usize) {
+    pub(crate) fn outgoing(&self, bytes: usize) {
         self.bytes_out.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 }

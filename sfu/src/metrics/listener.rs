@@ -44,7 +44,7 @@ struct Shared {
 
 /// A listener whose port is open.
 #[derive(Debug)]
-pub struct Listener {
+pub(crate) struct Listener {
     socket: TcpListener,
     address: SocketAddr,
     router: Router,
@@ -54,7 +54,7 @@ pub struct Listener {
 ///
 /// # Errors
 /// When the port is taken or not ours.
-pub fn bind(
+pub(crate) fn bind(
     config: &config::Metrics,
     metrics: Arc<Metrics>,
     ready: impl Fn() -> Result<(), &'static str> + Send + Sync + 'static,
@@ -81,7 +81,7 @@ pub fn bind(
 
 impl Listener {
     /// Where it listens.
-    pub fn local_addr(&self) -> SocketAddr {
+    pub(crate) fn local_addr(&self) -> SocketAddr {
         self.address
     }
 
@@ -89,7 +89,7 @@ impl Listener {
     ///
     /// # Errors
     /// When the port cannot be served from.
-    pub async fn run(self, stop: impl Future<Output = ()> + Send) -> io::Result<()> {
+    pub(crate) async fn run(self, stop: impl Future<Output = ()> + Send) -> io::Result<()> {
         let handle = Handle::new();
         // Whoever sends a head byte by byte, or none, must not hold a connection for ever. Looking for HTTP/2 would wait
         // for the first bytes without an end, and nobody here needs it.

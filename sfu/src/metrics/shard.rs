@@ -34,7 +34,7 @@ const FORWARD_BOUNDS_NS: [u64; 12] = [
 
 /// What waits in front of a shard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Queue {
+pub(crate) enum Queue {
     /// Work for its rooms: commands, peers that come, orders.
     Commands,
     /// Packets that go out.
@@ -54,7 +54,7 @@ impl Queue {
 
 /// The counters of one shard. Each is written by its shard, and read by whoever looks.
 #[derive(Debug)]
-pub struct ShardCounters {
+pub(crate) struct ShardCounters {
     packets_in: AtomicU64,
     bytes_in: AtomicU64,
     packets_out: AtomicU64,
@@ -64,12 +64,13 @@ pub struct ShardCounters {
     forwards: [AtomicU64; FORWARD_BOUNDS_NS.len() + 1],
     forward_ns: AtomicU64,
     busy_ns: AtomicU64,
+    too_slow: AtomicU64,
     queues: [AtomicU64; Queue::ALL.len()],
 }
 
 impl ShardCounters {
     /// All at zero. `reasons` names why packets are dropped, in the order of their indices.
-    pub fn new(reasons: &'static [&'static str]) -> Self {
+    pub(crate) fn new(reasons: &'static [&'static str]) -> Self {
         let drops = reasons.iter().map(|reason| (*reason, AtomicU64::new(0)));
         Self {
             packets_in: AtomicU64::new(0),
@@ -80,32 +81,33 @@ impl ShardCounters {
             forwards: Default::default(),
             forward_ns: AtomicU64::new(0),
             busy_ns: AtomicU64::new(0),
+            too_slow: AtomicU64::new(0),
             queues: Default::default(),
         }
     }
 
     /// A voice packet of so many bytes has come.
-    pub fn packet_in(&self, bytes: usize) {
+    pub(crate) fn packet_in(&self, bytes: usize) {
         self.packets_in.fetch_add(1, Ordering::Relaxed);
         self.bytes_in.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
     /// Voice packets of so many bytes in all have gone out.
-    pub fn packets_out(&self, packets: usize, bytes: usize) {
+    pub(crate) fn packets_out(&self, packets: usize, bytes: usize) {
         self.packets_out
             .fetch_add(packets as u64, Ordering::Relaxed);
         self.bytes_out.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
     /// A packet was dropped; `reason` is the index of its name. One without a name is not counted.
-    pub fn dropped(&self, reason: usize) {
+    pub(crate) fn dropped(&self, reason: usize) {
         if let Some((_, count)) = self.drops.get(reason) {
             count.fetch_add(1, Ordering::Relaxed);
         }
     }
 
     /// A packet went out to all who hear it, so long after it had come.
-    pub fn forwarded(&self, after: Duration) {
+    pub(crate) fn forwarded(&self, after: Duration) {
         let ns = whole_ns(after);
         let bucket = FORWARD_BOUNDS_NS.partition_point(|bound| *bound < ns);
         self.forwards[bucket].fetch_add(1, Ordering::Relaxed);
@@ -113,17 +115,22 @@ impl ShardCounters {
     }
 
     /// The shard was at work for so long.
-    pub fn busy(&self, time: Duration) {
+    pub(crate) fn busy(&self, time: Duration) {
         self.busy_ns.fetch_add(whole_ns(time), Ordering::Relaxed);
     }
 
     /// How long the shard was at work since its start.
-    pub fn busy_time(&self) -> Duration {
+    pub(crate) fn busy_time(&self) -> Duration {
         Duration::from_nanos(self.busy_ns.load(Ordering::Relaxed))
     }
 
+    /// So many peers had to leave because they did not read what they were told.
+    pub(crate) fn too_slow(&self, peers: u64) {
+        self.too_slow.fetch_add(peers, Ordering::Relaxed);
+    }
+
     /// So much waits in a queue.
-    pub fn queue_depth(&self, queue: Queue, depth: usize) {
+    pub(crate) fn queue_depth(&self, queue: Queue, depth: usize) {
         self.queues[queue as usize].store(depth as u64, Ordering::Relaxed);
     }
 }
@@ -251,6 +258,11 @@ impl Collector for Shards {
         self.count(encoder, text, |shard| &shard.packets_out)?;
         let text = ("bytes_out", "Bytes of the voice packets that went out.");
         self.count(encoder, text, |shard| &shard.bytes_out)?;
+        let text = (
+            "slow_peers",
+            "Peers that had to leave because they did not read.",
+        );
+        self.count(encoder, text, |shard| &shard.too_slow)?;
         self.drops(encoder)?;
         self.forwards(encoder)?;
         self.busy(encoder)?;

@@ -12,7 +12,7 @@ use super::tasks::NAMES;
 
 /// How a server and its gateway get along.
 #[derive(Debug, Default)]
-pub struct SupervisorState {
+pub(crate) struct SupervisorState {
     is_connected: AtomicBool,
     answered: Mutex<Option<Instant>>,
     answers: AtomicU64,
@@ -23,28 +23,28 @@ pub struct SupervisorState {
 
 impl SupervisorState {
     /// Whether the last report was answered.
-    pub fn is_connected(&self) -> bool {
+    pub(crate) fn is_connected(&self) -> bool {
         self.is_connected.load(Ordering::Relaxed)
     }
 
     /// How long ago the last answer came; `None` before the first.
-    pub fn answer_age(&self, now: Instant) -> Option<Duration> {
+    pub(crate) fn answer_age(&self, now: Instant) -> Option<Duration> {
         let answered = self.answered.lock().unwrap_or_else(PoisonError::into_inner);
         answered.map(|answered| now.saturating_duration_since(answered))
     }
 
     /// Reports that were answered.
-    pub fn answers(&self) -> u64 {
+    pub(crate) fn answers(&self) -> u64 {
         self.answers.load(Ordering::Relaxed)
     }
 
     /// Reports that were not, or with what is no answer.
-    pub fn failures(&self) -> u64 {
+    pub(crate) fn failures(&self) -> u64 {
         self.failures.load(Ordering::Relaxed)
     }
 
     /// How many tasks were carried out, by name; those that this server does not know are `unknown`.
-    pub fn tasks(&self) -> impl Iterator<Item = (&'static str, u64)> {
+    pub(crate) fn tasks(&self) -> impl Iterator<Item = (&'static str, u64)> {
         let counts = self.tasks.iter().map(|count| count.load(Ordering::Relaxed));
         NAMES.into_iter().zip(counts)
     }

@@ -1,0 +1,291 @@
+//! What all connections share: the directory of rooms behind a lock that no voice waits for, the shards, and who is on
+//! the way in. Tasks of a gateway are carried out here.
+
+mod seats;
+mod tickets;
+
+use std::{
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use gateway_api::{ReportedRoom, RoomId, Task};
+use sfu_core::{
+    Directory, LeaveReason, PeerId, Refusal, RoomKey, RoomNumber,
+    limits::{MESSAGE_BYTES_MAX, USER_DATA_BYTES_MAX},
+};
+use tokio::sync::{Semaphore, watch};
+
+pub(crate) use self::{
+    seats::{ClientSeat, PeerSeat},
+    tickets::{Ticket, Tickets},
+};
+use crate::{
+    auth::{Authenticator, Identity},
+    config::MessageRate,
+    metrics::Metrics,
+    shard::{ClientId, Inbox, Offers, Request, ShardNumber},
+};
+
+/// Connections that have not said who they are; one more is refused. Each may take the authentication time.
+const STRANGERS_MAX: usize = 4_096;
+
+/// Settings of the streams of web clients.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct StreamSettings {
+    /// Longest silence.
+    pub(crate) timeout: Duration,
+    pub(crate) ping_interval: Duration,
+    /// How long a client may stay after its last room.
+    pub(crate) no_peers_timeout: Duration,
+    pub(crate) messages: MessageRate,
+    pub(crate) hanging_call: Option<Duration>,
+    pub(crate) log_rejected: bool,
+}
+
+/// How far the server is on its way to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Phase {
+    Serving,
+    /// Nobody comes in any more.
+    Draining,
+    /// Everybody has to go.
+    Closing,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Control {
+    directory: Mutex<Directory>,
+    pub(crate) authenticator: Authenticator,
+    pub(crate) offers: Offers,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) streams: StreamSettings,
+    pub(crate) tickets: Tickets,
+    pub(crate) strangers: Arc<Semaphore>,
+    shards: Vec<Arc<Inbox>>,
+    last_client: AtomicU64,
+    phase: watch::Sender<Phase>,
+}
+
+impl Control {
+    pub(crate) fn new(
+        directory: Directory,
+        authenticator: Authenticator,
+        offers: Offers,
+        metrics: Arc<Metrics>,
+        streams: StreamSettings,
+        shards: Vec<Arc<Inbox>>,
+    ) -> Self {
+        Self {
+            directory: Mutex::new(directory),
+            authenticator,
+            offers,
+            metrics,
+            streams,
+            tickets: Tickets::default(),
+            strangers: Arc::new(Semaphore::new(STRANGERS_MAX)),
+            shards,
+            last_client: AtomicU64::new(0),
+            phase: watch::Sender::new(Phase::Serving),
+        }
+    }
+
+    pub(crate) fn directory(&self) -> MutexGuard<'_, Directory> {
+        // The directory is whole between any two calls of it.
+        self.directory
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn phase(&self) -> watch::Receiver<Phase> {
+        self.phase.subscribe()
+    }
+
+    /// Whether clients can come in, or why not.
+    pub(crate) fn is_ready(&self) -> Result<(), &'static str> {
+        match *self.phase.borrow() {
+            Phase::Serving if self.authenticator.is_usable() => Ok(()),
+            Phase::Serving => Err("no key is known that may sign tokens"),
+            Phase::Draining | Phase::Closing => Err("server is closing"),
+        }
+    }
+
+    /// Where a shard takes requests.
+    pub(crate) fn shard(&self, number: ShardNumber) -> &Inbox {
+        &self.shards[number.index()]
+    }
+
+    /// The shard of a room. Rooms that a gateway keeps on one server are on one shard as well, and so is the session of a
+    /// client whose token opens them.
+    pub(crate) fn shard_of(&self, room: &RoomKey) -> ShardNumber {
+        let id = RoomId {
+            namespace: room.namespace.clone(),
+            name: room.name.clone(),
+        };
+        let hash = id.hash();
+        let [first, second, ..] = *hash.as_bytes();
+        let at = usize::from(u16::from_be_bytes([first, second])) % self.shards.len();
+        ShardNumber(u8::try_from(at).expect("there are fewer shards than a byte counts"))
+    }
+
+    /// Lets a client in.
+    ///
+    /// # Errors
+    /// [`Refusal`].
+    pub(crate) fn admit_client(
+        self: &Arc<Self>,
+        identity: &Identity,
+    ) -> Result<ClientSeat, Refusal> {
+        self.directory().admit_client()?;
+        let name = identity.rooms.first().cloned().unwrap_or_default();
+        let room = RoomKey {
+            namespace: identity.namespace.clone(),
+            name,
+        };
+        let id = ClientId(self.last_client.fetch_add(1, Ordering::Relaxed));
+        Ok(ClientSeat::new(Arc::clone(self), id, self.shard_of(&room)))
+    }
+
+    /// Carries out what a gateway asks for.
+    pub(crate) async fn execute(&self, task: Task) {
+        let now = Instant::now();
+        let key = RoomKey {
+            namespace: task.room().namespace.clone(),
+            name: task.room().name.clone(),
+        };
+        match task {
+            Task::RoomClose { ban_time, .. } => {
+                let meant = self.in_room(&key, |directory| {
+                    directory.close(now, &key, ban_time.into())
+                });
+                self.remove(&key, meant, LeaveReason::RoomClosing).await;
+            }
+            Task::RoomBanClient {
+                user_id, ban_time, ..
+            } => {
+                let meant = self.in_room(&key, |directory| {
+                    directory.ban(now, &key, &user_id, ban_time.into())
+                });
+                self.remove(&key, meant, LeaveReason::PeerKicked).await;
+            }
+            Task::RoomUpdate { user_data, .. } => {
+                if user_data.len() > USER_DATA_BYTES_MAX {
+                    return tracing::warn!(
+                        bytes = user_data.len(),
+                        "the user data of a RoomUpdate is too large"
+                    );
+                }
+                if let Some((room, _)) = self.in_room(&key, |_| Vec::new()) {
+                    let user_data = Bytes::from(user_data);
+                    self.submit(&key, Request::UpdateRoom { room, user_data })
+                        .await;
+                }
+            }
+            Task::RoomSendMessage {
+                user_id, message, ..
+            } => {
+                if message.len() > MESSAGE_BYTES_MAX {
+                    return tracing::warn!(
+                        bytes = message.len(),
+                        "the message of a RoomSendMessage is too large"
+                    );
+                }
+                let meant =
+                    self.in_room(&key, |directory| directory.peers_of(&key, Some(&user_id)));
+                if let Some((room, peers)) = meant {
+                    let message = Bytes::from(message);
+                    self.submit(
+                        &key,
+                        Request::SendMessage {
+                            room,
+                            peers,
+                            message,
+                        },
+                    )
+                    .await;
+                }
+            }
+        }
+    }
+
+    /// The room's number, if there is one, and the peers that `choose` names.
+    fn in_room(
+        &self,
+        key: &RoomKey,
+        choose: impl FnOnce(&mut Directory) -> Vec<PeerId>,
+    ) -> Option<(RoomNumber, Vec<PeerId>)> {
+        let mut directory = self.directory();
+        let peers = choose(&mut directory);
+        directory.room(key).map(|room| (room, peers))
+    }
+
+    async fn remove(
+        &self,
+        key: &RoomKey,
+        meant: Option<(RoomNumber, Vec<PeerId>)>,
+        reason: LeaveReason,
+    ) {
+        if let Some((room, peers)) = meant {
+            self.submit(
+                key,
+                Request::Remove {
+                    room,
+                    peers,
+                    reason,
+                },
+            )
+            .await;
+        }
+    }
+
+    async fn submit(&self, key: &RoomKey, request: Request) {
+        if self
+            .shard(self.shard_of(key))
+            .submit(request)
+            .await
+            .is_err()
+        {
+            tracing::error!("a shard takes no requests");
+        }
+    }
+
+    /// From now on nobody comes in.
+    pub(crate) fn begin_draining(&self) {
+        self.directory().begin_closing();
+        self.phase.send_replace(Phase::Draining);
+    }
+
+    /// Everybody is told that the server ends, and then disconnected.
+    pub(crate) async fn send_everybody_away(&self) {
+        let rooms = self.directory().send_everybody_away();
+        for (key, room, peers) in rooms {
+            self.remove(&key, Some((room, peers)), LeaveReason::ServerClosing)
+                .await;
+        }
+        self.phase.send_replace(Phase::Closing);
+    }
+
+    /// Ends the threads.
+    pub(crate) async fn stop_shards(&self) {
+        for shard in &self.shards {
+            let _ = shard.submit(Request::Stop).await;
+        }
+    }
+
+    /// The rooms as the gateway is told of them.
+    pub(crate) fn reported_rooms(&self) -> Vec<ReportedRoom> {
+        let summaries = self.directory().summaries(Instant::now());
+        let reported = summaries.into_iter().map(|room| ReportedRoom {
+            id: (room.key.namespace, room.key.name).into(),
+            customer: room.customer.to_string(),
+            age: room.age.into(),
+            peers: room.peers,
+        });
+        reported.collect()
+    }
+}

@@ -1,0 +1,61 @@
+//! Peers between `JoinRoom` and their room's stream: the stream is opened by a name that nobody can guess, and soon.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use sfu_core::{Join, RoomInfo, RoomKey, RoomNumber};
+
+use super::PeerSeat;
+use crate::signalling::Client;
+
+/// How long a stream may take to be opened: a client does it at once.
+const LIFETIME: Duration = Duration::from_secs(10);
+
+/// Bytes of a stream's name: nobody guesses 128 bits.
+const NAME_BYTES: usize = 16;
+
+/// A peer on its way in.
+#[derive(Debug)]
+pub(crate) struct Ticket {
+    pub(crate) client: Arc<Client>,
+    pub(crate) seat: PeerSeat,
+    pub(crate) key: RoomKey,
+    pub(crate) room: RoomNumber,
+    pub(crate) info: RoomInfo,
+    pub(crate) join: Join,
+}
+
+/// All who are on their way in. There are as many as peers are let in, at most.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Tickets {
+    waiting: Arc<Mutex<HashMap<String, Ticket>>>,
+}
+
+impl Tickets {
+    /// Keeps a ticket for [`LIFETIME`], and names the stream that it opens. `None` when the system has no randomness.
+    pub(crate) fn issue(&self, ticket: Ticket) -> Option<String> {
+        let mut random = [0; NAME_BYTES];
+        getrandom::fill(&mut random).ok()?;
+        let name = URL_SAFE_NO_PAD.encode(random);
+        self.waiting().insert(name.clone(), ticket);
+        let (tickets, expired) = (self.clone(), name.clone());
+        tokio::spawn(async move {
+            tokio::time::sleep(LIFETIME).await;
+            tickets.redeem(&expired);
+        });
+        Some(name)
+    }
+
+    /// Takes a ticket; it opens one stream.
+    pub(crate) fn redeem(&self, name: &str) -> Option<Ticket> {
+        self.waiting().remove(name)
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, HashMap<String, Ticket>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,34 @@
+//! The packet path. A shard is a plain thread that owns rooms, the WebRTC sessions of its clients and one UDP socket; it
+//! shares nothing but queues. There is no lock and no async here.
+//!
+//! A room lives on one shard, and so does a session, mostly the same one. Where they differ (a token for rooms with
+//! nothing in common) packets cross once, over a queue that drops when it is full.
+
+mod demux;
+mod inbox;
+mod outlet;
+mod rooms;
+mod session;
+mod sessions;
+mod socket;
+mod worker;
+
+pub(crate) use inbox::{Inbox, JoinRequest, Overloaded, Place, Request, SHARDS_MAX};
+pub(crate) use outlet::{Outlet, Outlets, outlet};
+pub(crate) use session::{Offer, Offers};
+pub(crate) use socket::bind;
+pub(crate) use worker::{Shard, ShardSettings};
+
+/// One client of the server. Its session lives on one shard for as long as it is connected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct ClientId(pub(crate) u64);
+
+/// A number from 0; also the first character of the ICE user fragment of every session on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct ShardNumber(pub(crate) u8);
+
+impl ShardNumber {
+    pub(crate) fn index(self) -> usize {
+        self.0.into()
+    }
+}

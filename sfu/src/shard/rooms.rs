@@ -1,0 +1,286 @@
+//! The rooms of a shard: the pure room, and beside it the streams and links of its peers.
+
+use std::{
+    cmp::Reverse,
+    collections::{BinaryHeap, HashMap},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use sfu_core::{
+    Command, DropReason, LeaveReason, MediaId, PeerId, Room, RoomLimits, RoomNumber, Slot,
+    wire::{
+        datagram::Datagram,
+        notification::encode,
+        rpc::{Reply, answer},
+    },
+};
+
+use super::{
+    ClientId, Outlet, ShardNumber,
+    inbox::{JoinRequest, Place},
+};
+use crate::metrics::CustomerCounters;
+
+/// Where a receiver's voice goes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Link {
+    pub(super) shard: ShardNumber,
+    pub(super) client: ClientId,
+}
+
+#[derive(Debug)]
+struct Seat {
+    peer: PeerId,
+    link: Link,
+    outlet: Outlet,
+}
+
+#[derive(Debug)]
+struct RoomState {
+    room: Room,
+    seats: Vec<Option<Seat>>,
+    customer: Arc<CustomerCounters>,
+}
+
+/// A peer that left on the shard's account: the client's session has to forget it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Departed {
+    pub(super) link: Link,
+    pub(super) place: Place,
+}
+
+#[derive(Debug)]
+pub(super) struct Rooms {
+    shard: ShardNumber,
+    limits: RoomLimits,
+    bundle_time: Duration,
+    rooms: HashMap<RoomNumber, RoomState>,
+    /// Streams that have something gathered, by the time it is due. A stream that has sent it before is not minded.
+    flushes: BinaryHeap<Reverse<(Instant, RoomNumber, Slot)>>,
+    departed: Vec<Departed>,
+    /// Peers that had to leave because they did not read.
+    pub(super) too_slow: u64,
+}
+
+impl Rooms {
+    pub(super) fn new(shard: ShardNumber, limits: RoomLimits, bundle_time: Duration) -> Self {
+        Self {
+            shard,
+            limits,
+            bundle_time,
+            rooms: HashMap::new(),
+            flushes: BinaryHeap::new(),
+            departed: Vec::new(),
+            too_slow: 0,
+        }
+    }
+
+    pub(super) fn join(&mut self, now: Instant, request: JoinRequest) {
+        let limits = self.limits;
+        let state = self.rooms.entry(request.room).or_insert_with(|| RoomState {
+            room: Room::new(request.info, limits),
+            seats: Vec::new(),
+            customer: request.customer,
+        });
+        let peer = request.join.peer;
+        let seat = Seat {
+            peer,
+            link: Link {
+                shard: request.session_shard,
+                client: request.client,
+            },
+            outlet: request.outlet,
+        };
+        let slot = state.room.join(now, request.join);
+        if state.seats.len() <= slot.index() {
+            state.seats.resize_with(slot.index() + 1, || None);
+        }
+        state.seats[slot.index()] = Some(seat);
+        self.tell(now, request.room);
+    }
+
+    pub(super) fn leave(
+        &mut self,
+        now: Instant,
+        room: RoomNumber,
+        peer: PeerId,
+        reason: Option<LeaveReason>,
+    ) {
+        let Some(state) = self.rooms.get_mut(&room) else {
+            return;
+        };
+        let Some(slot) = state.room.slot(peer) else {
+            return;
+        };
+        state.room.leave(slot, reason);
+        // Its last event first, then the end of its stream.
+        self.tell(now, room);
+        self.give_up_seat(now, room, slot);
+    }
+
+    fn give_up_seat(&mut self, now: Instant, room: RoomNumber, slot: Slot) {
+        let Some(state) = self.rooms.get_mut(&room) else {
+            return;
+        };
+        if let Some(mut seat) = state.seats.get_mut(slot.index()).and_then(Option::take) {
+            let _ = seat.outlet.flush(now);
+            let place = Place {
+                shard: self.shard,
+                room,
+                peer: seat.peer,
+            };
+            self.departed.push(Departed {
+                link: seat.link,
+                place,
+            });
+        }
+        if state.room.is_empty() {
+            self.rooms.remove(&room);
+        }
+    }
+
+    pub(super) fn departed(&mut self) -> Vec<Departed> {
+        std::mem::take(&mut self.departed)
+    }
+
+    /// Does what a peer asks for and answers it. What went wrong is given back as well, to be counted.
+    pub(super) fn command(
+        &mut self,
+        now: Instant,
+        room: RoomNumber,
+        peer: PeerId,
+        call: u64,
+        command: Command,
+    ) -> Result<(), sfu_core::CommandError> {
+        let unknown = sfu_core::CommandError::UnknownPeer;
+        let state = self.rooms.get_mut(&room).ok_or_else(|| unknown.clone())?;
+        let slot = state.room.slot(peer).ok_or(unknown)?;
+        let result = state.room.handle_command(slot, command);
+        self.tell(now, room);
+        let frame = match &result {
+            Ok(()) => answer(call, &Reply::Done),
+            Err(error) => answer(call, &Reply::Error(&error.to_string())),
+        };
+        let state = self.rooms.get_mut(&room);
+        let seat = state.and_then(|state| state.seats.get_mut(slot.index())?.as_mut());
+        if seat.is_some_and(|seat| seat.outlet.answer(now, frame).is_err()) {
+            self.expel(now, room, slot);
+            self.tell(now, room);
+        }
+        result
+    }
+
+    pub(super) fn update_room(&mut self, now: Instant, room: RoomNumber, user_data: Bytes) {
+        if let Some(state) = self.rooms.get_mut(&room) {
+            state.room.set_user_data(None, user_data);
+            self.tell(now, room);
+        }
+    }
+
+    pub(super) fn send_message(
+        &mut self,
+        now: Instant,
+        room: RoomNumber,
+        peers: &[PeerId],
+        message: Bytes,
+    ) {
+        if let Some(state) = self.rooms.get_mut(&room) {
+            let to = peers
+                .iter()
+                .filter_map(|peer| state.room.slot(*peer))
+                .collect();
+            state.room.send_message(to, message);
+            self.tell(now, room);
+        }
+    }
+
+    /// Names the receivers of a peer's voice.
+    pub(super) fn forward(
+        &mut self,
+        now: Instant,
+        place: Place,
+        media: MediaId,
+        datagram: &Datagram<'_>,
+        mut deliver: impl FnMut(Link),
+        mut refuse: impl FnMut(),
+    ) -> Result<Arc<CustomerCounters>, DropReason> {
+        let state = self.rooms.get_mut(&place.room).ok_or(DropReason::NoRoom)?;
+        let slot = state.room.slot(place.peer).ok_or(DropReason::NoRoom)?;
+        let seats = &state.seats;
+        let deliver = |slot: Slot| {
+            if let Some(seat) = seats.get(slot.index()).and_then(Option::as_ref) {
+                deliver(seat.link);
+            }
+        };
+        state
+            .room
+            .handle_datagram(now, slot, media, datagram, deliver, |_| refuse())?;
+        Ok(Arc::clone(&state.customer))
+    }
+
+    /// Carries out what the room has to tell; an event is encoded once for all who are told. Whoever does not read what
+    /// it is told leaves, which there is more to tell about.
+    fn tell(&mut self, now: Instant, room: RoomNumber) {
+        loop {
+            let Some(state) = self.rooms.get_mut(&room) else {
+                return;
+            };
+            let mut slow = Vec::new();
+            while let Some(notice) = state.room.poll_notice() {
+                let event = encode(&notice.event);
+                for slot in notice.to {
+                    let Some(seat) = state.seats.get_mut(slot.index()).and_then(Option::as_mut)
+                    else {
+                        continue;
+                    };
+                    match seat.outlet.tell(now, &event, self.bundle_time) {
+                        Ok(Some(due)) => self.flushes.push(Reverse((due, room, slot))),
+                        Ok(None) => {}
+                        Err(_) => slow.push(slot),
+                    }
+                }
+            }
+            if slow.is_empty() {
+                return;
+            }
+            for slot in slow {
+                self.expel(now, room, slot);
+            }
+        }
+    }
+
+    /// Makes a peer leave that does not read what it is sent. Nobody can tell it so; the others are to be told.
+    fn expel(&mut self, now: Instant, room: RoomNumber, slot: Slot) {
+        let Some(state) = self.rooms.get_mut(&room) else {
+            return;
+        };
+        if state.seats.get(slot.index()).is_some_and(Option::is_some) {
+            self.too_slow += 1;
+            state.room.leave(slot, None);
+            self.give_up_seat(now, room, slot);
+        }
+    }
+
+    /// Sends what was gathered long enough.
+    pub(super) fn flush(&mut self, now: Instant) {
+        while let Some(Reverse((due, room, slot))) = self.flushes.peek().copied() {
+            if due > now {
+                return;
+            }
+            self.flushes.pop();
+            let state = self.rooms.get_mut(&room);
+            let seat = state.and_then(|state| state.seats.get_mut(slot.index())?.as_mut());
+            if seat.is_some_and(|seat| seat.outlet.flush(now).is_err()) {
+                self.expel(now, room, slot);
+                self.tell(now, room);
+            }
+        }
+    }
+
+    /// When something that was gathered is due.
+    pub(super) fn next_timeout(&self) -> Option<Instant> {
+        self.flushes.peek().map(|Reverse((due, ..))| *due)
+    }
+}

@@ -1,0 +1,275 @@
+//! The sessions of a shard: found by client, by address and by user fragment, and polled when their time comes.
+
+use std::{
+    cmp::Reverse,
+    collections::{BinaryHeap, HashMap, VecDeque},
+    net::SocketAddr,
+    time::Instant,
+};
+
+use sfu_core::{DropReason, MediaId};
+
+use super::{
+    ClientId,
+    inbox::Place,
+    session::{Offer, Session, destination},
+    socket::Outgoing,
+};
+
+/// Addresses one client may send from at the same time: its candidates, and those of a network it changes to. The
+/// oldest gives way.
+const ADDRESSES_MAX: usize = 8;
+
+/// The number of a session on its shard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct SessionNumber(usize);
+
+#[derive(Debug)]
+struct Entry {
+    session: Session,
+    addresses: VecDeque<SocketAddr>,
+    medias: HashMap<MediaId, Place>,
+    /// When it is due; the heap may hold later times, which then mean nothing.
+    due: Option<Instant>,
+    is_touched: bool,
+}
+
+/// A voice packet that a session received.
+#[derive(Debug)]
+pub(super) struct Voice {
+    pub(super) session: SessionNumber,
+    pub(super) bytes: Vec<u8>,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Sessions {
+    entries: Vec<Option<Entry>>,
+    vacant: Vec<usize>,
+    by_client: HashMap<ClientId, SessionNumber>,
+    by_user_fragment: HashMap<String, SessionNumber>,
+    by_address: HashMap<SocketAddr, SessionNumber>,
+    candidates: Vec<SocketAddr>,
+    timers: BinaryHeap<Reverse<(Instant, SessionNumber)>>,
+    touched: Vec<SessionNumber>,
+    /// Voice for rooms of clients that have not negotiated a session yet: they can be in a room without one.
+    unconnected: HashMap<ClientId, HashMap<MediaId, Place>>,
+}
+
+impl Sessions {
+    pub(super) fn new(candidates: Vec<SocketAddr>) -> Self {
+        Self {
+            candidates,
+            ..Self::default()
+        }
+    }
+
+    /// A client's session begins; one that it had before ends, and what belongs to the client stays.
+    pub(super) fn connect(&mut self, now: Instant, offer: Offer) {
+        let client = offer.client;
+        let medias = match self.by_client.get(&client) {
+            Some(number) => self.remove(*number).map(|entry| entry.medias),
+            None => self.unconnected.remove(&client),
+        };
+        let session = Session::new(offer);
+        let index = self.vacant.pop().unwrap_or_else(|| {
+            self.entries.push(None);
+            self.entries.len() - 1
+        });
+        let number = SessionNumber(index);
+        self.by_client.insert(client, number);
+        self.by_user_fragment
+            .insert(session.user_fragment.clone(), number);
+        self.entries[index] = Some(Entry {
+            session,
+            addresses: VecDeque::new(),
+            medias: medias.unwrap_or_default(),
+            due: None,
+            is_touched: false,
+        });
+        if let Some(entry) = self.entries[index].as_mut() {
+            entry.session.handle_timeout(now);
+        }
+        self.touch(number);
+    }
+
+    pub(super) fn disconnect(&mut self, client: ClientId) {
+        self.unconnected.remove(&client);
+        if let Some(number) = self.by_client.get(&client) {
+            self.remove(*number);
+        }
+    }
+
+    fn remove(&mut self, number: SessionNumber) -> Option<Entry> {
+        let entry = self.entries.get_mut(number.0)?.take()?;
+        self.vacant.push(number.0);
+        self.by_client.remove(&entry.session.client);
+        self.by_user_fragment.remove(&entry.session.user_fragment);
+        for address in &entry.addresses {
+            self.by_address.remove(address);
+        }
+        Some(entry)
+    }
+
+    /// Where voice of a client's medias belongs.
+    pub(super) fn attach(&mut self, client: ClientId, medias: Vec<MediaId>, place: Place) {
+        let known = self.medias_of(client);
+        known.extend(medias.into_iter().map(|media| (media, place)));
+    }
+
+    pub(super) fn detach(&mut self, client: ClientId, place: Place) {
+        self.medias_of(client).retain(|_, at| *at != place);
+        if self.unconnected.get(&client).is_some_and(HashMap::is_empty) {
+            self.unconnected.remove(&client);
+        }
+    }
+
+    fn medias_of(&mut self, client: ClientId) -> &mut HashMap<MediaId, Place> {
+        let entry = self
+            .by_client
+            .get(&client)
+            .and_then(|number| self.entries[number.0].as_mut());
+        match entry {
+            Some(entry) => &mut entry.medias,
+            None => self.unconnected.entry(client).or_default(),
+        }
+    }
+
+    /// The place of a media, if it is one of this session's.
+    pub(super) fn place(&self, number: SessionNumber, media: MediaId) -> Option<Place> {
+        self.entries
+            .get(number.0)?
+            .as_ref()?
+            .medias
+            .get(&media)
+            .copied()
+    }
+
+    /// Whether the client is in any room.
+    pub(super) fn is_in_a_room(&self, number: SessionNumber) -> bool {
+        let entry = self.entries.get(number.0).and_then(Option::as_ref);
+        entry.is_some_and(|entry| !entry.medias.is_empty())
+    }
+
+    pub(super) fn by_address(&self, source: SocketAddr) -> Option<SessionNumber> {
+        self.by_address.get(&source).copied()
+    }
+
+    pub(super) fn by_user_fragment(&self, user_fragment: &str) -> Option<SessionNumber> {
+        self.by_user_fragment.get(user_fragment).copied()
+    }
+
+    /// Remembers that a session's packets come from this address. Whoever names the session's user fragment is believed:
+    /// only the two ends of the signalling know it.
+    pub(super) fn learn(&mut self, number: SessionNumber, source: SocketAddr) {
+        if self.by_address(source) == Some(number) {
+            return;
+        }
+        if let Some(other) = self.by_address(source)
+            && let Some(entry) = self.entries[other.0].as_mut()
+        {
+            entry.addresses.retain(|it| *it != source);
+        }
+        let Some(entry) = self.entries.get_mut(number.0).and_then(Option::as_mut) else {
+            return;
+        };
+        if entry.addresses.len() >= ADDRESSES_MAX
+            && let Some(oldest) = entry.addresses.pop_front()
+        {
+            self.by_address.remove(&oldest);
+        }
+        entry.addresses.push_back(source);
+        self.by_address.insert(source, number);
+    }
+
+    /// Gives a packet to its session.
+    pub(super) fn receive(
+        &mut self,
+        now: Instant,
+        number: SessionNumber,
+        source: SocketAddr,
+        bytes: &[u8],
+    ) -> Result<(), DropReason> {
+        let destination =
+            destination(&self.candidates, source).ok_or(DropReason::UnknownAddress)?;
+        let entry = self.entries.get_mut(number.0).and_then(Option::as_mut);
+        let entry = entry.ok_or(DropReason::UnknownAddress)?;
+        let result = entry.session.receive(now, source, destination, bytes);
+        self.touch(number);
+        result
+    }
+
+    /// Gives voice to a client.
+    pub(super) fn deliver(&mut self, client: ClientId, bytes: &[u8]) -> Result<(), DropReason> {
+        let number = *self.by_client.get(&client).ok_or(DropReason::NoChannel)?;
+        let entry = self.entries.get_mut(number.0).and_then(Option::as_mut);
+        let entry = entry.ok_or(DropReason::NoChannel)?;
+        entry.session.write(bytes)?;
+        self.touch(number);
+        Ok(())
+    }
+
+    fn touch(&mut self, number: SessionNumber) {
+        if let Some(entry) = self.entries.get_mut(number.0).and_then(Option::as_mut)
+            && !entry.is_touched
+        {
+            entry.is_touched = true;
+            self.touched.push(number);
+        }
+    }
+
+    /// Tells the sessions whose time has come.
+    pub(super) fn handle_timeouts(&mut self, now: Instant) {
+        while let Some(Reverse((due, number))) = self.timers.peek().copied() {
+            if due > now {
+                return;
+            }
+            self.timers.pop();
+            let Some(entry) = self.entries.get_mut(number.0).and_then(Option::as_mut) else {
+                continue;
+            };
+            if entry.due != Some(due) {
+                continue;
+            }
+            entry.due = None;
+            entry.session.handle_timeout(now);
+            self.touch(number);
+        }
+    }
+
+    /// When the next session is due.
+    pub(super) fn next_timeout(&self) -> Option<Instant> {
+        self.timers.peek().map(|Reverse((due, _))| *due)
+    }
+
+    /// Polls every session that something happened to, once each.
+    pub(super) fn poll(
+        &mut self,
+        now: Instant,
+        packets: &mut Vec<Outgoing>,
+        voice: &mut Vec<Voice>,
+    ) {
+        for number in std::mem::take(&mut self.touched) {
+            let Some(entry) = self.entries.get_mut(number.0).and_then(Option::as_mut) else {
+                continue;
+            };
+            entry.is_touched = false;
+            let polled = entry.session.poll(now, packets, |bytes| {
+                voice.push(Voice {
+                    session: number,
+                    bytes,
+                });
+            });
+            match polled.timeout {
+                Some(timeout) => {
+                    // An earlier timer does no harm: the session then says when it really is due.
+                    if entry.due.is_none_or(|due| timeout < due) {
+                        entry.due = Some(timeout);
+                        self.timers.push(Reverse((timeout, number)));
+                    }
+                }
+                // The client stays until its signalling ends; it only hears nothing any more.
+                None => entry.due = None,
+            }
+        }
+    }
+}

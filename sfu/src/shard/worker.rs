@@ -1,0 +1,541 @@
+//! The loop of a shard: take packets and requests, forward, poll, send, sleep.
+
+use std::{
+    collections::HashMap,
+    io,
+    net::{SocketAddr, UdpSocket},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use nix::{
+    poll::{PollFd, PollFlags, ppoll},
+    sys::time::TimeSpec,
+};
+use sfu_core::{
+    Command, DropReason, MediaId, PeerId, RoomLimits, RoomNumber,
+    wire::datagram::{Datagram, DatagramError},
+};
+
+use super::{
+    ShardNumber,
+    demux::{Packet, shard_of},
+    inbox::{Handed, Inbox, Place, Request},
+    rooms::{Link, Rooms},
+    sessions::{SessionNumber, Sessions, Voice},
+    socket::{BATCH, Outgoing, Received, Wire},
+};
+use crate::metrics::{CallOutcome, Metrics, Queue, ShardCounters};
+
+/// Voice that is older than this is of no use to anybody: receivers have given up waiting for it.
+const VOICE_AGE_MAX: Duration = Duration::from_millis(100);
+
+/// Longest sleep: how late the figures of an idle shard may be.
+const SLEEP_MAX: Duration = Duration::from_secs(1);
+
+/// Batches of packets in one round, so that requests and timers get their turn under any load.
+const BATCHES_MAX: usize = 4;
+
+/// Requests in one round, so that a burst of joins does not hold up voice.
+const REQUESTS_MAX: usize = 64;
+
+/// Packets of other threads in one round.
+const HANDED_MAX: usize = 256;
+
+/// Addresses of clients of other shards that are remembered; at the limit all are learned anew.
+const FOREIGN_MAX: usize = 65_536;
+
+/// What a shard is made from.
+#[derive(Clone, Debug)]
+pub(crate) struct ShardSettings {
+    pub(crate) number: ShardNumber,
+    pub(crate) limits: RoomLimits,
+    /// How long updates for one peer are gathered.
+    pub(crate) bundle_time: Duration,
+    /// Our addresses as clients know them.
+    pub(crate) candidates: Vec<SocketAddr>,
+    /// Calls that take longer are told in the log.
+    pub(crate) hanging_call: Option<Duration>,
+    /// Refused calls are told in the log.
+    pub(crate) log_rejected: bool,
+}
+
+/// A shard on its thread.
+pub(crate) struct Shard {
+    settings: ShardSettings,
+    wire: Wire,
+    inboxes: Vec<Arc<Inbox>>,
+    inbox: Arc<Inbox>,
+    counters: Arc<ShardCounters>,
+    metrics: Arc<Metrics>,
+    sessions: Sessions,
+    rooms: Rooms,
+    /// Whose clients send from these addresses, where the kernel brings their packets here.
+    foreign: HashMap<SocketAddr, ShardNumber>,
+    packets: Vec<Outgoing>,
+    voice: Vec<Voice>,
+    /// When the packets of a session in this round arrived; they are decrypted in one go.
+    arrivals: HashMap<SessionNumber, Instant>,
+    /// When the packets arrived that were forwarded in this round.
+    forwarded: Vec<Instant>,
+    is_stopping: bool,
+}
+
+impl Shard {
+    /// # Errors
+    /// When the socket cannot be used.
+    pub(crate) fn new(
+        settings: ShardSettings,
+        socket: UdpSocket,
+        inboxes: Vec<Arc<Inbox>>,
+        counters: Arc<ShardCounters>,
+        metrics: Arc<Metrics>,
+    ) -> io::Result<Self> {
+        Ok(Self {
+            wire: Wire::new(socket)?,
+            inbox: Arc::clone(&inboxes[settings.number.index()]),
+            inboxes,
+            counters,
+            metrics,
+            sessions: Sessions::new(settings.candidates.clone()),
+            rooms: Rooms::new(settings.number, settings.limits, settings.bundle_time),
+            foreign: HashMap::new(),
+            packets: Vec::new(),
+            voice: Vec::new(),
+            arrivals: HashMap::new(),
+            forwarded: Vec::new(),
+            is_stopping: false,
+            settings,
+        })
+    }
+
+    /// Runs until it is asked to stop.
+    pub(crate) fn run(mut self) {
+        while !self.is_stopping {
+            self.sleep();
+            let began = Instant::now();
+            self.round(began);
+            self.counters.busy(began.elapsed());
+        }
+    }
+
+    /// Until there is a packet, a request or a timer.
+    fn sleep(&self) {
+        let now = Instant::now();
+        let timers = [self.sessions.next_timeout(), self.rooms.next_timeout()];
+        let next = timers.into_iter().flatten().min();
+        let wait = next
+            .map_or(SLEEP_MAX, |next| next.saturating_duration_since(now))
+            .min(SLEEP_MAX);
+        let mut sources = [
+            PollFd::new(self.wire.fd(), PollFlags::POLLIN),
+            PollFd::new(self.inbox.wake_fd(), PollFlags::POLLIN),
+        ];
+        // An interrupted sleep is a short one.
+        let _ = ppoll(&mut sources, Some(TimeSpec::from(wait)), None);
+    }
+
+    fn round(&mut self, now: Instant) {
+        self.inbox.look();
+        for _ in 0..REQUESTS_MAX {
+            let Some(request) = self.inbox.request() else {
+                break;
+            };
+            self.handle_request(now, request);
+        }
+        for _ in 0..HANDED_MAX {
+            let Some(packet) = self.inbox.packet() else {
+                break;
+            };
+            self.handle_handed(now, packet);
+        }
+        for _ in 0..BATCHES_MAX {
+            if self.receive(now) < BATCH {
+                break;
+            }
+        }
+        self.sessions.handle_timeouts(now);
+        self.poll(now);
+        // What was forwarded touched its receivers: they have packets to send now.
+        self.poll(now);
+        self.send();
+        self.rooms.flush(now);
+        self.forget_departed();
+        self.arrivals.clear();
+        self.counters
+            .queue_depth(Queue::Commands, self.inbox.depth());
+        if self.inbox.depth() > 0 {
+            // The rest has its turn in the next round, which must not wait for a new wake.
+            self.inbox.look_again();
+        }
+    }
+
+    /// Takes a batch of the socket, and says how many packets it had.
+    fn receive(&mut self, now: Instant) -> usize {
+        let Self {
+            wire,
+            sessions,
+            foreign,
+            inboxes,
+            counters,
+            arrivals,
+            settings,
+            ..
+        } = self;
+        wire.receive(|packet: Received<'_>| {
+            let arrived = now.checked_sub(packet.waited).unwrap_or(now);
+            let owner = owner(
+                sessions,
+                foreign,
+                settings.number,
+                packet.source,
+                packet.bytes,
+            );
+            let result = match owner {
+                Ok(Owner::Here(number)) => {
+                    let first = arrivals.entry(number).or_insert(arrived);
+                    *first = arrived.min(*first);
+                    sessions.receive(now, number, packet.source, packet.bytes)
+                }
+                Ok(Owner::There(shard)) => {
+                    let packet = Handed::Raw {
+                        from: settings.number,
+                        source: packet.source,
+                        bytes: Bytes::copy_from_slice(packet.bytes),
+                        arrived,
+                    };
+                    hand(inboxes, shard, packet)
+                }
+                Err(reason) => Err(reason),
+            };
+            if let Err(reason) = result {
+                counters.dropped(reason.index());
+            }
+        })
+    }
+
+    fn handle_handed(&mut self, now: Instant, packet: Handed) {
+        let result = match packet {
+            Handed::Owned { source, shard } => {
+                if self.foreign.len() >= FOREIGN_MAX {
+                    self.foreign.clear();
+                }
+                self.foreign.insert(source, shard);
+                Ok(())
+            }
+            Handed::Raw {
+                from,
+                source,
+                bytes,
+                arrived,
+            } => {
+                let shard = self.settings.number;
+                let is_known = self.sessions.by_address(source).is_some();
+                match owner(&mut self.sessions, &self.foreign, shard, source, &bytes) {
+                    Ok(Owner::Here(number)) => {
+                        if !is_known {
+                            // What does not fit is learned with the client's next check.
+                            let _ = hand(&self.inboxes, from, Handed::Owned { source, shard });
+                        }
+                        let first = self.arrivals.entry(number).or_insert(arrived);
+                        *first = arrived.min(*first);
+                        self.sessions.receive(now, number, source, &bytes)
+                    }
+                    // It has crossed once; the other shard was wrong about whose it is.
+                    Ok(Owner::There(_)) => Err(DropReason::UnknownAddress),
+                    Err(reason) => Err(reason),
+                }
+            }
+            Handed::Voice {
+                place,
+                media,
+                bytes,
+                arrived,
+            } => match Datagram::parse(&bytes) {
+                Ok(datagram) => self.forward(now, place, media, &datagram, arrived),
+                Err(_) => Err(DropReason::Malformed),
+            },
+            Handed::Deliver {
+                client,
+                bytes,
+                arrived,
+            } => match is_stale(now, arrived) {
+                true => Err(DropReason::Stale),
+                false => self.sessions.deliver(client, &bytes).map(|()| {
+                    self.counters.packets_out(1, bytes.len());
+                    self.forwarded.push(arrived);
+                }),
+            },
+        };
+        if let Err(reason) = result {
+            self.counters.dropped(reason.index());
+        }
+    }
+
+    /// Polls what was touched, and forwards the voice that comes out of it.
+    fn poll(&mut self, now: Instant) {
+        let mut voice = std::mem::take(&mut self.voice);
+        self.sessions.poll(now, &mut self.packets, &mut voice);
+        for packet in voice.drain(..) {
+            self.counters.packet_in(packet.bytes.len());
+            let arrived = self.arrivals.get(&packet.session).copied().unwrap_or(now);
+            if let Err(reason) = self.voice(now, &packet, arrived) {
+                self.counters.dropped(reason.index());
+            }
+        }
+        self.voice = voice;
+    }
+
+    /// A voice packet of a client: once for each of the medias it names.
+    fn voice(&mut self, now: Instant, packet: &Voice, arrived: Instant) -> Result<(), DropReason> {
+        let datagram = Datagram::parse(&packet.bytes).map_err(|error| match error {
+            DatagramError::TooLarge => DropReason::TooLarge,
+            DatagramError::Malformed(_) => DropReason::Malformed,
+        })?;
+        if !self.sessions.is_in_a_room(packet.session) {
+            return Err(DropReason::NoRoom);
+        }
+        if is_stale(now, arrived) {
+            return Err(DropReason::Stale);
+        }
+        if let [media] = datagram.medias() {
+            let (place, media) = self.place(packet.session, *media)?;
+            return self.forward_at(now, place, media, &datagram, arrived);
+        }
+        for media in datagram.medias() {
+            let cut = datagram.for_media(*media);
+            let result = Datagram::parse(&cut)
+                .map_err(|_| DropReason::Malformed)
+                .and_then(|cut| {
+                    let (place, media) = self.place(packet.session, *media)?;
+                    self.forward_at(now, place, media, &cut, arrived)
+                });
+            if let Err(reason) = result {
+                self.counters.dropped(reason.index());
+            }
+        }
+        Ok(())
+    }
+
+    fn place(&self, session: SessionNumber, media: u16) -> Result<(Place, MediaId), DropReason> {
+        let media = MediaId::new(media.into()).ok_or(DropReason::ForeignMedia)?;
+        let place = self
+            .sessions
+            .place(session, media)
+            .ok_or(DropReason::ForeignMedia)?;
+        Ok((place, media))
+    }
+
+    /// Forwards here, or hands over to the shard of the room.
+    fn forward_at(
+        &mut self,
+        now: Instant,
+        place: Place,
+        media: MediaId,
+        datagram: &Datagram<'_>,
+        arrived: Instant,
+    ) -> Result<(), DropReason> {
+        if place.shard == self.settings.number {
+            return self.forward(now, place, media, datagram, arrived);
+        }
+        let packet = Handed::Voice {
+            place,
+            media,
+            bytes: Bytes::copy_from_slice(datagram.bytes()),
+            arrived,
+        };
+        hand(&self.inboxes, place.shard, packet)
+    }
+
+    fn forward(
+        &mut self,
+        now: Instant,
+        place: Place,
+        media: MediaId,
+        datagram: &Datagram<'_>,
+        arrived: Instant,
+    ) -> Result<(), DropReason> {
+        let Self {
+            rooms,
+            sessions,
+            inboxes,
+            counters,
+            settings,
+            ..
+        } = self;
+        let bytes = datagram.bytes();
+        let mut shared: Option<Bytes> = None;
+        let mut delivered = 0;
+        let deliver = |link: Link| {
+            let result = match link.shard == settings.number {
+                true => sessions
+                    .deliver(link.client, bytes)
+                    .map(|()| delivered += 1),
+                false => {
+                    let bytes = shared
+                        .get_or_insert_with(|| Bytes::copy_from_slice(bytes))
+                        .clone();
+                    let packet = Handed::Deliver {
+                        client: link.client,
+                        bytes,
+                        arrived,
+                    };
+                    hand(inboxes, link.shard, packet)
+                }
+            };
+            if let Err(reason) = result {
+                counters.dropped(reason.index());
+            }
+        };
+        let customer = rooms.forward(now, place, media, datagram, deliver, || {
+            counters.dropped(DropReason::StreamLimit.index());
+        })?;
+        customer.incoming(bytes.len());
+        customer.outgoing(bytes.len() * delivered);
+        counters.packets_out(delivered, bytes.len() * delivered);
+        if delivered > 0 {
+            self.forwarded.push(arrived);
+        }
+        Ok(())
+    }
+
+    fn send(&mut self) {
+        self.counters
+            .queue_depth(Queue::Outgoing, self.packets.len());
+        let lost = self.wire.send(&self.packets);
+        for _ in 0..lost {
+            self.counters.dropped(DropReason::SocketFull.index());
+        }
+        self.packets.clear();
+        let now = Instant::now();
+        for arrived in self.forwarded.drain(..) {
+            self.counters
+                .forwarded(now.saturating_duration_since(arrived));
+        }
+    }
+
+    /// The sessions of peers that left on the shard's account must not send for them any more.
+    fn forget_departed(&mut self) {
+        for departed in self.rooms.departed() {
+            // A session of another shard keeps a place of a room that knows the peer no more; its client's stream ends
+            // now, and with it goes the place.
+            if departed.link.shard == self.settings.number {
+                self.sessions.detach(departed.link.client, departed.place);
+            }
+        }
+        self.counters
+            .too_slow(std::mem::take(&mut self.rooms.too_slow));
+    }
+
+    fn handle_request(&mut self, now: Instant, request: Request) {
+        match request {
+            Request::Connect(offer) => self.sessions.connect(now, *offer),
+            Request::Disconnect(client) => self.sessions.disconnect(client),
+            Request::Attach {
+                client,
+                medias,
+                place,
+            } => self.sessions.attach(client, medias, place),
+            Request::Detach { client, place } => self.sessions.detach(client, place),
+            Request::Join(join) => self.rooms.join(now, *join),
+            Request::Command {
+                room,
+                peer,
+                call,
+                command,
+                since,
+            } => self.handle_command(now, (room, peer), call, command, since),
+            Request::Leave { room, peer } => self.rooms.leave(now, room, peer, None),
+            Request::Remove {
+                room,
+                peers,
+                reason,
+            } => {
+                for peer in peers {
+                    self.rooms.leave(now, room, peer, Some(reason));
+                }
+            }
+            Request::UpdateRoom { room, user_data } => self.rooms.update_room(now, room, user_data),
+            Request::SendMessage {
+                room,
+                peers,
+                message,
+            } => self.rooms.send_message(now, room, &peers, message),
+            Request::Stop => self.is_stopping = true,
+        }
+    }
+
+    fn handle_command(
+        &mut self,
+        now: Instant,
+        (room, peer): (RoomNumber, PeerId),
+        call: u64,
+        command: Command,
+        since: Instant,
+    ) {
+        let method = command.method();
+        let result = self.rooms.command(now, room, peer, call, command);
+        let outcome = match &result {
+            Ok(()) => CallOutcome::Success,
+            Err(error) => {
+                if self.settings.log_rejected {
+                    tracing::info!(method, %peer, "refused: {error}");
+                }
+                CallOutcome::Rejected
+            }
+        };
+        self.metrics.call(method, outcome);
+        let took = since.elapsed();
+        if self.settings.hanging_call.is_some_and(|limit| took > limit) {
+            tracing::warn!(method, %peer, took_ms = took.as_millis(), "a call took long");
+        }
+    }
+}
+
+enum Owner {
+    Here(SessionNumber),
+    There(ShardNumber),
+}
+
+/// Whose a packet is: by its address, or by the user fragment that STUN names.
+fn owner(
+    sessions: &mut Sessions,
+    foreign: &HashMap<SocketAddr, ShardNumber>,
+    shard: ShardNumber,
+    source: SocketAddr,
+    bytes: &[u8],
+) -> Result<Owner, DropReason> {
+    match Packet::of(bytes) {
+        Packet::Unknown => Err(DropReason::UnknownPacket),
+        Packet::Dtls => match sessions.by_address(source) {
+            Some(number) => Ok(Owner::Here(number)),
+            None => foreign
+                .get(&source)
+                .map(|shard| Owner::There(*shard))
+                .ok_or(DropReason::UnknownAddress),
+        },
+        Packet::Stun(user_fragment) => {
+            if let Some(number) = sessions.by_user_fragment(user_fragment) {
+                sessions.learn(number, source);
+                return Ok(Owner::Here(number));
+            }
+            let other = shard_of(user_fragment).filter(|other| *other != shard);
+            other.map(Owner::There).ok_or(DropReason::UnknownAddress)
+        }
+    }
+}
+
+fn hand(inboxes: &[Arc<Inbox>], shard: ShardNumber, packet: Handed) -> Result<(), DropReason> {
+    let inbox = inboxes
+        .get(shard.index())
+        .ok_or(DropReason::UnknownAddress)?;
+    inbox
+        .hand(packet)
+        .then_some(())
+        .ok_or(DropReason::QueueFull)
+}
+
+fn is_stale(now: Instant, arrived: Instant) -> bool {
+    now.saturating_duration_since(arrived) > VOICE_AGE_MAX
+}

@@ -1,0 +1,12 @@
+//! The streams of web clients: WebSockets that carry MessagePack-RPC. A main stream is a client, and each room it is in
+//! has a stream of its own; the end of the main stream is the end of all.
+
+mod client;
+mod close;
+mod http;
+mod main_stream;
+mod room_stream;
+mod stream;
+
+pub(crate) use client::Client;
+pub(crate) use http::router;

@@ -1,0 +1,47 @@
+//! Why a stream is closed by the server, and with which code (RFC 6455, section 7.4). Web clients show neither.
+
+use axum::extract::ws::{CloseFrame, Utf8Bytes, close_code};
+
+/// Why the server closes a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Close {
+    /// The peer has left its room, or was made to.
+    Left,
+    /// The server ends.
+    ServerClosing,
+    /// A frame that is no RPC.
+    Garbage,
+    /// No token came in time.
+    NotAuthenticated,
+    /// Nothing was heard for too long.
+    Silent,
+    /// More calls than allowed, and no end of it.
+    TooManyCalls,
+    /// In no room for too long.
+    Idle,
+    /// The client does not read.
+    TooSlow,
+    /// The server cannot do what it should.
+    Overloaded,
+}
+
+impl Close {
+    /// The close frame.
+    pub(super) fn frame(self) -> CloseFrame {
+        let (code, reason) = match self {
+            Self::Left => (close_code::NORMAL, "left"),
+            Self::ServerClosing => (close_code::AWAY, "server_closing"),
+            Self::Garbage => (close_code::PROTOCOL, "a frame was no MessagePack-RPC"),
+            Self::NotAuthenticated => (close_code::POLICY, "not authenticated in time"),
+            Self::Silent => (close_code::POLICY, "silent for too long"),
+            Self::TooManyCalls => (close_code::POLICY, "too many calls"),
+            Self::Idle => (close_code::NORMAL, "in no room"),
+            Self::TooSlow => (close_code::POLICY, "frames were not read"),
+            Self::Overloaded => (close_code::AGAIN, "overloaded"),
+        };
+        CloseFrame {
+            code,
+            reason: Utf8Bytes::from_static(reason),
+        }
+    }
+}

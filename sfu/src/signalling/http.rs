@@ -1,0 +1,76 @@
+//! The two paths of web clients.
+
+use std::sync::Arc;
+
+use axum::{
+    Router,
+    extract::{RawQuery, State, WebSocketUpgrade},
+    response::{IntoResponse as _, Response},
+    routing::any,
+};
+use http::StatusCode;
+use sfu_core::limits::FRAME_BYTES_MAX;
+
+use super::{main_stream, room_stream};
+use crate::{
+    control::{Control, Phase},
+    metrics::Connection,
+};
+
+/// Bytes read from a connection at once: commands are small, and there are thousands of connections.
+const READ_BYTES: usize = 4 * 1024;
+
+/// Bytes that are gathered before they are written.
+const WRITE_BYTES: usize = 4 * 1024;
+
+/// `/main` and `/room?<stream>`.
+pub(crate) fn router(control: Arc<Control>) -> Router {
+    Router::new()
+        .route("/main", any(main))
+        .route("/room", any(room))
+        .with_state(control)
+}
+
+fn limited(upgrade: WebSocketUpgrade) -> WebSocketUpgrade {
+    upgrade
+        .max_message_size(FRAME_BYTES_MAX)
+        .max_frame_size(FRAME_BYTES_MAX)
+        .read_buffer_size(READ_BYTES)
+        .write_buffer_size(WRITE_BYTES)
+}
+
+async fn main(State(control): State<Arc<Control>>, upgrade: WebSocketUpgrade) -> Response {
+    if *control.phase().borrow() != Phase::Serving {
+        return refusal(StatusCode::SERVICE_UNAVAILABLE, "server is closing");
+    }
+    let Ok(stranger) = Arc::clone(&control.strangers).try_acquire_owned() else {
+        return refusal(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "too many connections that have not authenticated",
+        );
+    };
+    limited(upgrade).on_upgrade(async move |socket| {
+        let _open = control.metrics.connection(Connection::WebSocket);
+        main_stream::serve(control, socket, stranger).await;
+    })
+}
+
+/// The query is the bare name of the stream.
+async fn room(
+    State(control): State<Arc<Control>>,
+    RawQuery(stream): RawQuery,
+    upgrade: WebSocketUpgrade,
+) -> Response {
+    let ticket = stream.and_then(|stream| control.tickets.redeem(&stream));
+    let Some(ticket) = ticket else {
+        return refusal(StatusCode::NOT_FOUND, "no such stream");
+    };
+    limited(upgrade).on_upgrade(async move |socket| {
+        let _open = control.metrics.connection(Connection::WebSocket);
+        room_stream::serve(control, socket, ticket).await;
+    })
+}
+
+fn refusal(status: StatusCode, text: &'static str) -> Response {
+    (status, text).into_response()
+}

@@ -1,0 +1,272 @@
+//! A client's main stream: who it is, its voice connection, and the rooms it wants to enter.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant, SystemTime},
+};
+
+use axum::extract::ws::WebSocket;
+use bytes::Bytes;
+use sfu_core::{
+    Join, MainCommand, Position, RoomInfo, RoomKey,
+    wire::rpc::{FrameError, Reply, Request, answer},
+};
+use tokio::{
+    sync::{OwnedSemaphorePermit, watch},
+    time::{sleep_until, timeout_at},
+};
+
+use super::{
+    Client,
+    close::Close,
+    stream::{Incoming, Stream},
+};
+use crate::{
+    control::{Control, PeerSeat, Phase, Ticket},
+    metrics::CallOutcome,
+    shard,
+};
+
+/// How long a stream may take to say who it is: a client does it at once.
+const AUTHENTICATION_TIME: Duration = Duration::from_secs(10);
+
+/// What a call comes to.
+enum Answer {
+    Rooms(Vec<String>),
+    Text(&'static str, String),
+    Refused(String),
+    /// Nobody is to blame but the server.
+    Failed(String),
+}
+
+/// Serves a main stream to its end.
+pub(super) async fn serve(
+    control: Arc<Control>,
+    socket: WebSocket,
+    stranger: OwnedSemaphorePermit,
+) {
+    let mut main = MainStream {
+        stream: Stream::new(socket, control.streams),
+        control,
+        client: None,
+    };
+    let close = main.run(stranger).await;
+    if let Some(client) = &main.client {
+        client.end();
+        let shard = main.control.shard(client.seat.shard);
+        let _ = shard
+            .submit(shard::Request::Disconnect(client.seat.id))
+            .await;
+    }
+    if let Some(close) = close {
+        main.stream.close(close).await;
+    }
+}
+
+async fn closing(phase: &mut watch::Receiver<Phase>) {
+    let _ = phase.wait_for(|phase| *phase == Phase::Closing).await;
+}
+
+struct MainStream {
+    stream: Stream,
+    control: Arc<Control>,
+    client: Option<Arc<Client>>,
+}
+
+impl MainStream {
+    /// Until the client ends it (`None`) or the server has to.
+    async fn run(&mut self, stranger: OwnedSemaphorePermit) -> Option<Close> {
+        let deadline = tokio::time::Instant::now() + AUTHENTICATION_TIME;
+        while self.client.is_none() {
+            let Ok(incoming) = timeout_at(deadline, self.stream.next()).await else {
+                return Some(Close::NotAuthenticated);
+            };
+            if let Err(end) = self.handle(incoming).await {
+                return end;
+            }
+        }
+        drop(stranger);
+        let client = self.client.clone()?;
+        let mut phase = self.control.phase();
+        let mut presence = client.presence();
+        loop {
+            let is_idle = {
+                let presence = presence.borrow_and_update();
+                presence.has_joined && presence.rooms.is_empty()
+            };
+            let idle_end = tokio::time::Instant::now() + self.control.streams.no_peers_timeout;
+            tokio::select! {
+                incoming = self.stream.next() => {
+                    if let Err(end) = self.handle(incoming).await {
+                        return end;
+                    }
+                }
+                _ = presence.changed() => {}
+                () = sleep_until(idle_end), if is_idle => return Some(Close::Idle),
+                () = closing(&mut phase) => return Some(Close::ServerClosing),
+            }
+        }
+    }
+
+    /// Does what a frame asks for, and answers it.
+    async fn handle(&mut self, incoming: Incoming) -> Result<(), Option<Close>> {
+        let (frame, since) = match incoming {
+            Incoming::Frame(frame, since) => (frame, since),
+            Incoming::Ended => return Err(None),
+            Incoming::Close(close) => return Err(Some(close)),
+        };
+        let (id, method, result) = match Request::parse(&frame) {
+            Ok(request) => match MainCommand::parse(&request) {
+                Ok(command) => (request.id, command.method(), self.execute(command).await),
+                Err(error) => (request.id, "unknown", Answer::Refused(error.to_string())),
+            },
+            Err(FrameError::Request { id, problem }) => {
+                (id, "unknown", Answer::Refused(problem.to_owned()))
+            }
+            Err(FrameError::Garbage | FrameError::NoRequest) => return Err(Some(Close::Garbage)),
+        };
+        let (frame, outcome) = match &result {
+            Answer::Rooms(rooms) => (
+                answer(id, &Reply::Texts("room_ids", rooms)),
+                CallOutcome::Success,
+            ),
+            Answer::Text(name, text) => {
+                (answer(id, &Reply::Text(name, text)), CallOutcome::Success)
+            }
+            Answer::Failed(reason) => (answer(id, &Reply::Error(reason)), CallOutcome::Failure),
+            Answer::Refused(reason) => {
+                if self.control.streams.log_rejected {
+                    tracing::info!(method, "refused: {reason}");
+                }
+                (answer(id, &Reply::Error(reason)), CallOutcome::Rejected)
+            }
+        };
+        self.control.metrics.call(method, outcome);
+        let took = since.elapsed();
+        if self
+            .control
+            .streams
+            .hanging_call
+            .is_some_and(|limit| took > limit)
+        {
+            tracing::warn!(method, took_ms = took.as_millis(), "a call took long");
+        }
+        self.stream.send(frame).await.map_err(Some)
+    }
+
+    async fn execute(&mut self, command: MainCommand) -> Answer {
+        let result = match (command, self.client.clone()) {
+            (MainCommand::Authenticate { token }, None) => self.authenticate(&token),
+            (MainCommand::Authenticate { .. }, Some(_)) => Err("already authenticated".to_owned()),
+            (_, None) => Err("not authenticated".to_owned()),
+            (MainCommand::SetupWebRtc { sdp }, Some(client)) => self.set_up(&client, &sdp).await,
+            (
+                MainCommand::JoinRoom {
+                    room_id,
+                    user_data,
+                    position,
+                },
+                Some(client),
+            ) => self.join(&client, &room_id, user_data, position),
+        };
+        result.unwrap_or_else(Answer::Refused)
+    }
+
+    fn authenticate(&mut self, token: &str) -> Result<Answer, String> {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        let identity = self
+            .control
+            .authenticator
+            .identify(now.unwrap_or_default(), token);
+        let identity = identity.map_err(|error| error.to_string())?;
+        let seat = self
+            .control
+            .admit_client(&identity)
+            .map_err(|refusal| refusal.to_string())?;
+        let rooms = identity.rooms.clone();
+        self.client = Some(Arc::new(Client::new(seat, identity)));
+        Ok(Answer::Rooms(rooms))
+    }
+
+    async fn set_up(&mut self, client: &Client, sdp: &str) -> Result<Answer, String> {
+        let seat = &client.seat;
+        let accepted = self
+            .control
+            .offers
+            .accept(Instant::now(), seat.shard, seat.id, sdp);
+        let (offer, answer) = accepted.map_err(|error| error.to_string())?;
+        let connected = self
+            .control
+            .shard(seat.shard)
+            .submit(shard::Request::Connect(offer))
+            .await;
+        Ok(match connected {
+            Ok(()) => Answer::Text("sdp", answer),
+            Err(error) => Answer::Failed(error.to_string()),
+        })
+    }
+
+    fn join(
+        &self,
+        client: &Arc<Client>,
+        name: &str,
+        user_data: Bytes,
+        position: Position,
+    ) -> Result<Answer, String> {
+        let identity = &client.identity;
+        if !identity.rooms.iter().any(|room| room == name) {
+            return Err("the token does not open this room".to_owned());
+        }
+        if !client.enter(name) {
+            return Err("already in this room".to_owned());
+        }
+        let issued = self.issue(client, name, user_data, position);
+        if !matches!(issued, Ok(Answer::Text(..))) {
+            client.left(name);
+        }
+        issued
+    }
+
+    fn issue(
+        &self,
+        client: &Arc<Client>,
+        name: &str,
+        user_data: Bytes,
+        position: Position,
+    ) -> Result<Answer, String> {
+        let identity = &client.identity;
+        let key = RoomKey {
+            namespace: identity.namespace.clone(),
+            name: name.to_owned(),
+        };
+        let admitted = self.control.directory().admit_peer(
+            Instant::now(),
+            &key,
+            &identity.user_id,
+            &identity.customer,
+        );
+        let admitted = admitted.map_err(|refusal| refusal.to_string())?;
+        let ticket = Ticket {
+            client: Arc::clone(client),
+            seat: PeerSeat::new(Arc::clone(&self.control), admitted.peer),
+            key,
+            room: admitted.room,
+            info: RoomInfo {
+                name: Arc::from(name),
+                customer: admitted.customer,
+                user_data: Bytes::new(),
+            },
+            join: Join {
+                peer: admitted.peer,
+                user_id: Arc::from(identity.user_id.as_str()),
+                user_data,
+                position,
+                media_ids: admitted.media_ids,
+            },
+        };
+        Ok(match self.control.tickets.issue(ticket) {
+            Some(stream) => Answer::Text("stream_id", stream),
+            None => Answer::Failed("the server has no randomness".to_owned()),
+        })
+    }
+}
