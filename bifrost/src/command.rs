@@ -9,7 +9,7 @@ use std::{
 use clap::{Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
-use crate::{access_key, config, demo, failure::Failure, input::say, license, token};
+use crate::{access_key, config, demo, failure::Failure, input::say, license, token, voice};
 
 /// Game servers and voice for studios on ODIN.
 #[derive(Debug, Parser)]
@@ -23,6 +23,8 @@ struct Arguments {
 enum Command {
     /// Run a whole fleet on this machine and play a matchmaker's part on it
     Demo(demo::Options),
+    /// Run a gateway and a voice server on this machine, for real clients to talk through
+    Voice(voice::Command),
     /// Make access keys and look at them
     #[command(subcommand)]
     AccessKey(access_key::Command),
@@ -46,6 +48,10 @@ pub async fn command() -> ExitCode {
     };
     let result = match arguments.command {
         Command::Demo(options) => return run_demo(options).await,
+        Command::Voice(command) => {
+            start_log();
+            voice::run(command).await
+        }
         Command::AccessKey(command) => access_key::run(command),
         Command::Token(command) => token::run(command),
         Command::Config(command) => config::run(command),
@@ -74,10 +80,7 @@ fn print(text: &str) -> Result<(), Failure> {
 }
 
 async fn run_demo(options: demo::Options) -> ExitCode {
-    tracing_subscriber::fmt()
-        .with_writer(io::stderr)
-        .with_env_filter(EnvFilter::from_default_env())
-        .init();
+    start_log();
     match demo::run(options).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -85,4 +88,12 @@ async fn run_demo(options: demo::Options) -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// What runs here speaks for itself; its log is for those who ask with `RUST_LOG`.
+fn start_log() {
+    tracing_subscriber::fmt()
+        .with_writer(io::stderr)
+        .with_env_filter(EnvFilter::from_default_env())
+        .init();
 }

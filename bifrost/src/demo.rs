@@ -2,7 +2,6 @@
 //! the guide's flow through it, step by step, over real HTTP and UDP.
 
 mod flow;
-mod program;
 mod servers;
 mod timeline;
 mod world;
@@ -13,6 +12,7 @@ use anyhow::{Result, bail};
 use clap::Args;
 
 use self::{timeline::Timeline, world::World};
+use crate::voice;
 
 /// Where the parts listen. A default port that is taken is replaced by a free one; a port that was asked for is not.
 #[derive(Args, Clone, Debug, Default)]
@@ -29,6 +29,8 @@ pub(crate) struct Options {
     /// Port of the bridge (8090; 0 takes a free one)
     #[arg(long)]
     pub(crate) bridge_port: Option<u16>,
+    #[command(flatten)]
+    pub(crate) voice: voice::Options,
 }
 
 /// Runs the demo; without `--once` until Ctrl-C or SIGTERM.
@@ -75,6 +77,7 @@ mod tests {
             fleet_port: Some(0),
             control_port: Some(0),
             bridge_port: Some(0),
+            voice: voice::Options::on_free_ports(),
         }
     }
 
@@ -102,7 +105,7 @@ mod tests {
     async fn game_servers_follow_the_scaling_of_the_fleet() {
         let timeline = Timeline::new();
         let mut world = World::start(&free_ports(), &timeline).await.unwrap();
-        let [.., (_, fleet_url), _] = world.addresses();
+        let (_, fleet_url) = world.addresses().swap_remove(2);
         let setting = world.setting().clone();
         let matchmaker = Matchmaker::new(&world, &timeline).unwrap();
         let scaling = async {

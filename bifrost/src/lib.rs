@@ -7,6 +7,9 @@ mod demo;
 mod failure;
 mod input;
 mod license;
+mod port;
+mod program;
 mod token;
+mod voice;
 
 pub use command::command;

@@ -14,7 +14,7 @@ use mock_game_server::{Config, Server};
 use serde_json::Value;
 use tokio::{task::JoinSet, time::timeout};
 
-use super::program::Program;
+use crate::program::Program;
 
 /// Ports that services can be published on. More than the world starts with: the rest is for what scaling adds. All
 /// services fit on one page of the Fleet's lists (100).

@@ -1,10 +1,6 @@
 //! Starts and ends everything that the demo shows: the simulated Fleet, the game servers, and the bridge.
 
-use std::{
-    convert::Infallible,
-    net::{Ipv4Addr, SocketAddr, TcpListener},
-    time::Duration,
-};
+use std::{convert::Infallible, net::SocketAddr, time::Duration};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use mock_fleet::world::PublishedPorts;
@@ -12,9 +8,13 @@ use tokio::time::sleep;
 
 use super::{
     Options,
-    program::Program,
     servers::{Access, GamePorts, GameServers, Setting},
     timeline::Timeline,
+};
+use crate::{
+    port::{Port, Protocol},
+    program::Program,
+    voice::Voice,
 };
 
 const WORLD: &str = include_str!("world.toml");
@@ -28,15 +28,6 @@ const ACCESS: Access = Access {
 /// How often the game servers follow what the Fleet runs. Scaling takes a few hundred milliseconds a server.
 const FOLLOW_EVERY: Duration = Duration::from_millis(500);
 
-/// A listener of the demo. Its default port is replaced by a free one when it is taken; a port that was asked for is
-/// not.
-#[derive(Clone, Copy, Debug)]
-struct Port {
-    flag: &'static str,
-    default: u16,
-    asked: Option<u16>,
-}
-
 /// The running world.
 #[derive(Debug)]
 pub(crate) struct World {
@@ -47,6 +38,7 @@ pub(crate) struct World {
     servers: GameServers,
     bridge: Program,
     bridge_url: String,
+    voice: Voice,
 }
 
 impl World {
@@ -71,10 +63,11 @@ impl World {
         let mut config = fleet_bridge::Config::new(ACCESS.app_id, &fleet_url, ACCESS.token)?;
         let port = Port {
             flag: "--bridge-port",
+            protocol: Protocol::Tcp,
             default: 8090,
             asked: options.bridge_port,
         };
-        config.listen = port.address(timeline);
+        config.listen = port.address(|text| timeline.note(text));
         let server = fleet_bridge::Server::bind(config).await;
         let server = server.with_context(|| port.failure("the bridge"))?;
         let bridge_url = server.base_url();
@@ -84,6 +77,12 @@ impl World {
         };
         let bridge = Program::start("the bridge", run);
         timeline.held(&format!("the bridge at {bridge_url}"));
+
+        let voice = Voice::start(&options.voice, |text| timeline.note(text)).await?;
+        let (gateway, sfu) = (voice.gateway_url(), voice.sfu_address());
+        timeline.held(&format!(
+            "voice: the gateway at {gateway}, the voice server at {sfu}"
+        ));
         Ok(Self {
             fleet,
             fleet_url,
@@ -92,6 +91,7 @@ impl World {
             servers,
             bridge,
             bridge_url,
+            voice,
         })
     }
 
@@ -104,13 +104,14 @@ impl World {
     }
 
     /// What a person may want to open.
-    pub(crate) fn addresses(&self) -> [(&'static str, String); 4] {
-        [
+    pub(crate) fn addresses(&self) -> Vec<(&'static str, String)> {
+        let world = [
             ("bridge", self.bridge_url.clone()),
             ("its interface", format!("{}/docs", self.bridge_url)),
             ("Fleet API", self.fleet_url.clone()),
             ("Fleet controls", format!("http://{}", self.controls)),
-        ]
+        ];
+        world.into_iter().chain(self.voice.addresses()).collect()
     }
 
     /// The setting that is shown being scaled.
@@ -135,7 +136,10 @@ impl World {
         let mut last_failure = None;
         loop {
             sleep(FOLLOW_EVERY).await;
-            for program in [&self.fleet, &self.bridge] {
+            for program in [&self.fleet, &self.bridge]
+                .into_iter()
+                .chain(self.voice.programs())
+            {
                 if program.has_ended() {
                     bail!("{} has ended by itself", program.name());
                 }
@@ -166,10 +170,11 @@ impl World {
 
     /// Ends everything. The game servers say good-bye to the Fleet, so it ends last.
     pub(crate) async fn end(self) -> Result<()> {
+        let voice = self.voice.end().await;
         let servers = self.servers.end().await;
         let bridge = self.bridge.end().await;
         let fleet = self.fleet.end().await;
-        servers.and(bridge).and(fleet)
+        voice.and(servers).and(bridge).and(fleet)
     }
 }
 
@@ -182,40 +187,19 @@ async fn simulator(
     world.published_ports = PublishedPorts::List(game_ports.list());
     let port = Port {
         flag: "--fleet-port",
+        protocol: Protocol::Tcp,
         default: 8085,
         asked: options.fleet_port,
     };
     let controls = Port {
         flag: "--control-port",
+        protocol: Protocol::Tcp,
         default: 8086,
         asked: options.control_port,
     };
     let mut config = mock_fleet::Config::new(world);
-    config.listen = port.address(timeline);
-    config.control_listen = Some(controls.address(timeline));
+    config.listen = port.address(|text| timeline.note(text));
+    config.control_listen = Some(controls.address(|text| timeline.note(text)));
     let server = mock_fleet::Server::bind(config).await;
     server.with_context(|| format!("{}, {}", port.failure("the simulated Fleet"), controls.flag))
-}
-
-impl Port {
-    fn address(self, timeline: &Timeline) -> SocketAddr {
-        let Self {
-            flag,
-            default,
-            asked,
-        } = self;
-        let local = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-        let wanted = local(asked.unwrap_or(default));
-        if asked.is_some() || TcpListener::bind(wanted).is_ok() {
-            return wanted;
-        }
-        timeline.note(&format!(
-            "port {default} is taken, a free one is used ({flag} chooses another)"
-        ));
-        local(0)
-    }
-
-    fn failure(self, what: &str) -> String {
-        format!("{what} does not start; see {}", self.flag)
-    }
 }

@@ -1,4 +1,4 @@
-//! One part of the demo: a program that runs in this process until it is told to end.
+//! One part of a world: a program that runs in this process until it is told to end.
 
 use std::{fmt, future::Future, pin::Pin, time::Duration};
 
