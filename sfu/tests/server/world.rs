@@ -1,0 +1,172 @@
+//! A server on free ports of this machine, whose tokens the test signs.
+
+use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
+
+use gateway_api::{AccessKey, KeyPair, sign};
+use rustls::{
+    ClientConfig, RootCertStore,
+    pki_types::{CertificateDer, pem::PemObject as _},
+};
+use serde_json::{Value, json};
+use sfu::{Config, Ended, SelfSigned, Server};
+use tokio::{
+    sync::oneshot,
+    task::JoinHandle,
+    time::{Instant, sleep, timeout},
+};
+
+/// Nothing here takes this long.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A running server.
+pub(crate) struct World {
+    pub(crate) http: SocketAddr,
+    pub(crate) webrtc: SocketAddr,
+    metrics: SocketAddr,
+    pub(crate) tls: Arc<ClientConfig>,
+    key: KeyPair,
+    stop: oneshot::Sender<()>,
+    ended: JoinHandle<Ended>,
+    _certificate: SelfSigned,
+}
+
+impl World {
+    /// A server with default limits.
+    pub(crate) async fn start() -> Self {
+        Self::start_with("").await
+    }
+
+    /// A server with more settings: sections of TOML.
+    pub(crate) async fn start_with(more: &str) -> Self {
+        Self::start_draining(more, Duration::ZERO).await
+    }
+
+    /// As [`Self::start_with`]; at its end, those who are in may stay for so long.
+    pub(crate) async fn start_draining(more: &str, drain: Duration) -> Self {
+        let key = AccessKey::from_random(&[7; 31]).key_pair();
+        let jwk = key.public_jwk();
+        let certificate =
+            SelfSigned::new(&["127.0.0.1".parse().expect("an address")]).expect("a certificate");
+        let files = certificate.files();
+        let text = format!(
+            "public_address = \"127.0.0.1:1\"\n[[authorization.keys]]\nkid = \"{}\"\nkty = \"OKP\"\ncrv = \"Ed25519\"\n\
+             x = \"{}\"\n[http]\nbinding = \"127.0.0.1:0\"\ncertificate_file = {:?}\nprivatekey_file = {:?}\n\
+             webrtc_binding = \"127.0.0.1:0\"\nshards = 1\n[metrics]\nbinding = \"127.0.0.1:0\"\n{more}",
+            jwk.kid, jwk.x, files.certificate_file, files.privatekey_file,
+        );
+        let config = Config::parse(Path::new("test"), &text, Default::default()).expect("settings");
+        let server = Server::bind(config, None).await.expect("free ports");
+        let address = |address: Option<SocketAddr>| address.expect("it listens");
+        let (http, webrtc, metrics) = (
+            server.http_addr(),
+            server.webrtc_addr(),
+            server.metrics_addr(),
+        );
+        let (stop, stopped) = oneshot::channel::<()>();
+        let shutdown = async {
+            // Dropped or sent, it means the same.
+            let _ = stopped.await;
+        };
+        let ended = tokio::spawn(server.run(shutdown, std::future::pending(), drain));
+        Self {
+            http: address(http),
+            webrtc: address(webrtc),
+            metrics: address(metrics),
+            tls: trusting(&certificate),
+            key,
+            stop,
+            ended,
+            _certificate: certificate,
+        }
+    }
+
+    /// A token of the customer that the server knows.
+    pub(crate) fn token(&self, claims: &Value) -> String {
+        sign(claims, &self.key)
+    }
+
+    /// A token for a room and a user.
+    pub(crate) fn token_for(&self, room: &str, user: &str) -> String {
+        self.token(&json!({"rid": room, "uid": user, "aud": "sfu"}))
+    }
+
+    /// The metrics' text.
+    pub(crate) async fn metrics(&self) -> String {
+        let response = reqwest::get(format!("http://{}/metrics", self.metrics)).await;
+        response.expect("metrics").text().await.expect("text")
+    }
+
+    /// The status of `/readyz`.
+    pub(crate) async fn readiness(&self) -> u16 {
+        let response = reqwest::get(format!("http://{}/readyz", self.metrics)).await;
+        response.expect("an answer").status().as_u16()
+    }
+
+    /// The sum of all series of a metric whose labels contain `labels`.
+    pub(crate) async fn count(&self, name: &str, labels: &str) -> f64 {
+        let text = self.metrics().await;
+        let value = |line: &str| {
+            let rest = line.strip_prefix(name)?;
+            let (shown, value) = rest.rsplit_once(' ')?;
+            (rest.starts_with(['{', ' ']) && shown.contains(labels))
+                .then(|| value.parse::<f64>().ok())?
+        };
+        text.lines().filter_map(value).sum()
+    }
+
+    /// Waits until the sum is at least this.
+    pub(crate) async fn counts(&self, name: &str, labels: &str, least: f64) {
+        let began = Instant::now();
+        loop {
+            let count = self.count(name, labels).await;
+            if count >= least {
+                return;
+            }
+            assert!(
+                began.elapsed() < PATIENCE,
+                "{name} {labels} is {count}, not {least}\n{}",
+                self.metrics().await
+            );
+            sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// Waits until the sum is exactly this.
+    pub(crate) async fn settles(&self, name: &str, labels: &str, wanted: f64) {
+        let began = Instant::now();
+        while self.count(name, labels).await != wanted {
+            assert!(
+                began.elapsed() < PATIENCE,
+                "{name} {labels} is not {wanted}\n{}",
+                self.metrics().await
+            );
+            sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// Tells the server to end.
+    pub(crate) fn end(self) -> JoinHandle<Ended> {
+        drop(self.stop);
+        self.ended
+    }
+
+    /// Ends the server and waits for that.
+    pub(crate) async fn stop(self) {
+        let ended = timeout(PATIENCE, self.end()).await.expect("it ends");
+        assert_eq!(ended.expect("no panic"), Ended::Asked);
+    }
+}
+
+fn trusting(certificate: &SelfSigned) -> Arc<ClientConfig> {
+    let file = certificate.files().certificate_file;
+    let mut roots = RootCertStore::empty();
+    let leaf = CertificateDer::from_pem_file(file).expect("a certificate");
+    roots.add(leaf).expect("a root");
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("versions")
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    Arc::new(config)
+}
