@@ -67,17 +67,27 @@ mod tests {
 
     use super::*;
 
-    /// A binding request with this USERNAME attribute and nothing else.
+    fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
+        let length = u16::try_from(value.len()).unwrap();
+        let mut bytes = [kind.to_be_bytes(), length.to_be_bytes()].concat();
+        bytes.extend(value);
+        bytes.resize(bytes.len().next_multiple_of(4), 0);
+        bytes
+    }
+
+    /// A binding request with this user name, a priority and a signature that nobody made.
     fn binding_request(username: &str) -> Vec<u8> {
-        let padded = username.len().next_multiple_of(4);
+        let attributes = [
+            attribute(0x0006, username.as_bytes()),
+            attribute(0x0024, &[0, 0, 0, 1]),
+            attribute(0x0008, &[7; 20]),
+        ]
+        .concat();
         let mut bytes = vec![0, 1];
-        bytes.extend(u16::try_from(padded + 4).unwrap().to_be_bytes());
+        bytes.extend(u16::try_from(attributes.len()).unwrap().to_be_bytes());
         bytes.extend([0x21, 0x12, 0xa4, 0x42]);
         bytes.extend([7; 12]);
-        bytes.extend([0, 6]);
-        bytes.extend(u16::try_from(username.len()).unwrap().to_be_bytes());
-        bytes.extend(username.as_bytes());
-        bytes.resize(20 + 4 + padded, 0);
+        bytes.extend(attributes);
         bytes
     }
 

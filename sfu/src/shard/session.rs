@@ -352,10 +352,6 @@ mod tests {
             );
         }
         assert!(matches!(
-            accept("m=application 9"),
-            Err(OfferError::NoDataChannel)
-        ));
-        assert!(matches!(
             accept("m=application 9 x y\r\n"),
             Err(OfferError::Malformed)
         ));
