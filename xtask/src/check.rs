@@ -5,7 +5,7 @@ use std::{fs, process::Command};
 use anyhow::{Context as _, Result, bail};
 
 use crate::{
-    interop,
+    interop, odin_web,
     process::{Running, cargo, free_address, root, run, say, target_dir},
     python, tokens,
 };
@@ -18,7 +18,8 @@ pub(crate) fn test() -> Result<()> {
     run(&mut cargo(&["test", "--workspace", "--locked"]))?;
     simulator_against_its_document()?;
     tokens::interop_tokens()?;
-    interop::gateway(Some(interop::GATEWAY_TEST_PROFILES))
+    interop::gateway(Some(interop::GATEWAY_TEST_PROFILES))?;
+    odin_web::test()
 }
 
 pub(crate) fn ci() -> Result<()> {

@@ -6,6 +6,7 @@ mod fuzz;
 mod interop;
 mod load;
 mod node;
+mod odin_web;
 mod process;
 mod python;
 mod tokens;
@@ -29,9 +30,12 @@ enum Task {
     /// Drive a program with the clients and the cases of others
     Interop {
         what: Interop,
-        /// Only this profile
+        /// Only this profile of the gateway
         #[arg(long)]
         profile: Option<String>,
+        /// For the harness of `odin-web`
+        #[arg(last = true)]
+        arguments: Vec<String>,
     },
     /// Write openapi/fleet-bridge.json from the code
     Openapi,
@@ -58,6 +62,8 @@ enum Task {
 enum Interop {
     /// The gateway, in every profile of the conformance cases
     Gateway,
+    /// The real web client in a real browser
+    OdinWeb,
     /// Access keys and tokens of the `bifrost` command beside those of @4players/odin-tokens
     Tokens,
 }
@@ -85,17 +91,10 @@ fn main() -> Result<()> {
         Task::Test => check::test(),
         Task::Ci => check::ci(),
         Task::Interop {
-            what: Interop::Gateway,
+            what,
             profile,
-        } => interop::gateway(profile.as_deref()),
-        Task::Interop {
-            what: Interop::Tokens,
-            profile: None,
-        } => tokens::interop_tokens(),
-        Task::Interop {
-            what: Interop::Tokens,
-            profile: Some(_),
-        } => bail!("only the gateway has profiles"),
+            arguments,
+        } => interop(what, profile.as_deref(), &arguments),
         Task::Openapi => check::export_openapi(),
         Task::Bench {
             what: Bench::Bridge,
@@ -110,5 +109,16 @@ fn main() -> Result<()> {
             Fuzz::MockFleet => load::fuzz_mock_fleet(),
         },
         Task::Deny => check::deny(),
+    }
+}
+
+fn interop(what: Interop, profile: Option<&str>, arguments: &[String]) -> Result<()> {
+    match (what, profile, arguments) {
+        (Interop::Gateway, profile, []) => interop::gateway(profile),
+        (Interop::Tokens, None, []) => tokens::interop_tokens(),
+        (Interop::OdinWeb, None, []) => odin_web::test(),
+        (Interop::OdinWeb, None, arguments) => odin_web::interop(arguments),
+        (_, Some(_), _) => bail!("only the gateway has profiles"),
+        _ => bail!("only odin-web takes arguments"),
     }
 }
