@@ -13,8 +13,8 @@ const AUDIENCE: &str = "sfu";
 /// What tokens must allow, if they restrict anything.
 const METHOD: &str = "connect";
 
-/// Rooms that one token may open.
-const ROOMS_MAX: usize = 100;
+/// Rooms that one token may open: as many as at the gateway.
+const ROOMS_MAX: usize = 256;
 
 /// What a token says of a client.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -140,6 +140,11 @@ struct ConnectionLabels {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ReasonLabels {
+    reason: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OutcomeLabels {
     outcome: &'static str,
 }
@@ -164,6 +169,7 @@ pub(crate) struct Metrics {
     calls: Family<CallLabels, Counter>,
     connections: Family<ConnectionLabels, Counter>,
     connections_open: Family<ConnectionLabels, Gauge>,
+    closed: Family<ReasonLabels, Counter>,
     reports: Family<OutcomeLabels, Counter>,
     tasks: Family<TaskLabels, Counter>,
     connected: Gauge,
@@ -201,6 +207,7 @@ impl Metrics {
             calls: Family::default(),
             connections: Family::default(),
             connections_open: Family::default(),
+            closed: Family::default(),
             reports: Family::default(),
             tasks: Family::default(),
             connected: Gauge::default(),
@@ -234,6 +241,8 @@ impl Metrics {
         registry.register("connections", text, self.connections.clone());
         let text = "Connections of web clients that are open, by kind";
         registry.register("open_connections", text, self.connections_open.clone());
+        let text = "Connections and streams that the server closed or refused, by reason";
+        registry.register("closed", text, self.closed.clone());
         let text = "How busy the server is, 0 to 1, as its gateway is told";
         registry.register("load", text, self.load.clone());
         let text = "Processor time of the whole server, on all cores";
@@ -312,6 +321,11 @@ impl Metrics {
         let open = self.connections_open.get_or_create_owned(&labels);
         open.inc();
         OpenConnection(open)
+    }
+
+    /// The server has closed or refused a connection or a stream.
+    pub(crate) fn closed(&self, reason: &'static str) {
+        self.closed.get_or_create(&ReasonLabels { reason }).inc();
     }
 
     /// How busy the server is, 0 to 1.

@@ -116,6 +116,9 @@ impl Server {
             let text = "no listener is configured: [http] is missing";
             return Err(SettingsError::Whole(text.to_owned()).into());
         };
+        if config.quic.is_some() {
+            tracing::warn!("[quic] was checked, but this version serves web clients only");
+        }
         let supervisor = match &config.supervisor {
             Some(supervisor) => Some(Supervisor::new(
                 supervisor.clone(),

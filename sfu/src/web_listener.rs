@@ -33,7 +33,7 @@ const HANDSHAKE_TIME: Duration = Duration::from_secs(10);
 /// Longest head of a request.
 const HEAD_TIME: Duration = Duration::from_secs(10);
 
-/// Open connections; each client has one and one for each of its rooms. More wait to be taken.
+/// Connections that are not yet streams: handshakes and heads of requests. More wait to be taken.
 const CONNECTIONS_MAX: usize = 65_536;
 
 /// After a failed accept: without file descriptors, the next one would fail at once as well.
@@ -94,13 +94,14 @@ impl WebListener {
 
     fn serve(&self, stream: TcpStream, router: Router, place: Option<OwnedSemaphorePermit>) {
         let tls = TlsAcceptor::from(self.certificate.current());
-        let open = self.metrics.connection(Connection::Http);
+        let metrics = Arc::clone(&self.metrics);
+        let open = metrics.connection(Connection::Http);
         tokio::spawn(async move {
             let _held = (open, place);
             // Frames are small and must not wait for each other.
             let _ = stream.set_nodelay(true);
             let Ok(Ok(stream)) = timeout(HANDSHAKE_TIME, tls.accept(stream)).await else {
-                return;
+                return metrics.closed("handshake");
             };
             let connection = http1::Builder::new()
                 .timer(TokioTimer::new())

@@ -11,6 +11,8 @@ pub(super) enum Close {
     ServerClosing,
     /// A frame that is no RPC.
     Garbage,
+    /// The connection broke: it was cut off, or what came is no WebSocket frame or too large a one.
+    Broken,
     /// No token came in time.
     NotAuthenticated,
     /// Nothing was heard for too long.
@@ -26,12 +28,29 @@ pub(super) enum Close {
 }
 
 impl Close {
+    /// Its name in metrics.
+    pub(super) fn label(self) -> &'static str {
+        match self {
+            Self::Left => "left",
+            Self::ServerClosing => "server_closing",
+            Self::Garbage => "garbage",
+            Self::Broken => "broken",
+            Self::NotAuthenticated => "not_authenticated",
+            Self::Silent => "silent",
+            Self::TooManyCalls => "too_many_calls",
+            Self::Idle => "idle",
+            Self::TooSlow => "too_slow",
+            Self::Overloaded => "overloaded",
+        }
+    }
+
     /// The close frame.
     pub(super) fn frame(self) -> CloseFrame {
         let (code, reason) = match self {
             Self::Left => (close_code::NORMAL, "left"),
             Self::ServerClosing => (close_code::AWAY, "server_closing"),
             Self::Garbage => (close_code::PROTOCOL, "a frame was no MessagePack-RPC"),
+            Self::Broken => (close_code::PROTOCOL, "broken or too large a frame"),
             Self::NotAuthenticated => (close_code::POLICY, "not authenticated in time"),
             Self::Silent => (close_code::POLICY, "silent for too long"),
             Self::TooManyCalls => (close_code::POLICY, "too many calls"),

@@ -41,9 +41,11 @@ fn limited(upgrade: WebSocketUpgrade) -> WebSocketUpgrade {
 
 async fn main(State(control): State<Arc<Control>>, upgrade: WebSocketUpgrade) -> Response {
     if *control.phase().borrow() != Phase::Serving {
+        control.metrics.closed("server_closing");
         return refusal(StatusCode::SERVICE_UNAVAILABLE, "server is closing");
     }
     let Ok(stranger) = Arc::clone(&control.strangers).try_acquire_owned() else {
+        control.metrics.closed("too_many_strangers");
         return refusal(
             StatusCode::SERVICE_UNAVAILABLE,
             "too many connections that have not authenticated",
@@ -63,6 +65,7 @@ async fn room(
 ) -> Response {
     let ticket = stream.and_then(|stream| control.tickets.redeem(&stream));
     let Some(ticket) = ticket else {
+        control.metrics.closed("no_such_stream");
         return refusal(StatusCode::NOT_FOUND, "no such stream");
     };
     limited(upgrade).on_upgrade(async move |socket| {

@@ -13,13 +13,13 @@ use sfu_core::{
 };
 use tokio::{
     sync::{OwnedSemaphorePermit, watch},
-    time::{sleep_until, timeout_at},
+    time::timeout_at,
 };
 
 use super::{
     Client,
     close::Close,
-    stream::{Incoming, Stream},
+    stream::{Incoming, Stream, turn},
 };
 use crate::{
     control::{Control, PeerSeat, Phase, Ticket},
@@ -54,11 +54,13 @@ pub(super) async fn serve(
     if let Some(client) = &main.client {
         client.end();
         let shard = main.control.shard(client.seat.shard);
-        let _ = shard
-            .submit(shard::Request::Disconnect(client.seat.id))
-            .await;
+        let disconnect = || shard::Request::Disconnect(client.seat.id);
+        while shard.submit(disconnect()).await.is_err() {
+            tracing::error!("a shard takes no requests; a client cannot be disconnected");
+        }
     }
     if let Some(close) = close {
+        main.control.metrics.closed(close.label());
         main.stream.close(close).await;
     }
 }
@@ -89,12 +91,17 @@ impl MainStream {
         let client = self.client.clone()?;
         let mut phase = self.control.phase();
         let mut presence = client.presence();
+        let mut idle_end = None;
         loop {
             let is_idle = {
                 let presence = presence.borrow_and_update();
                 presence.has_joined && presence.rooms.is_empty()
             };
-            let idle_end = tokio::time::Instant::now() + self.control.streams.no_peers_timeout;
+            idle_end = match (is_idle, idle_end) {
+                (false, _) => None,
+                (true, None) => Some(Instant::now() + self.control.streams.no_peers_timeout),
+                (true, end) => end,
+            };
             tokio::select! {
                 incoming = self.stream.next() => {
                     if let Err(end) = self.handle(incoming).await {
@@ -102,7 +109,7 @@ impl MainStream {
                     }
                 }
                 _ = presence.changed() => {}
-                () = sleep_until(idle_end), if is_idle => return Some(Close::Idle),
+                () = turn(idle_end) => return Some(Close::Idle),
                 () = closing(&mut phase) => return Some(Close::ServerClosing),
             }
         }

@@ -67,6 +67,7 @@ pub(super) async fn serve(control: Arc<Control>, socket: WebSocket, ticket: Tick
     drop(seat);
     client.left(&ticket.key.name);
     if let Some(close) = close {
+        room.control.metrics.closed(close.label());
         room.stream.close(close).await;
     }
 }

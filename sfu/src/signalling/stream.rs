@@ -91,7 +91,8 @@ impl Stream {
     async fn take(&mut self, message: Option<Result<Message, axum::Error>>) -> Option<Incoming> {
         self.heard = Instant::now();
         let frame = match message {
-            None | Some(Err(_) | Ok(Message::Close(_))) => return Some(Incoming::Ended),
+            None | Some(Ok(Message::Close(_))) => return Some(Incoming::Ended),
+            Some(Err(_)) => return Some(Incoming::Close(Close::Broken)),
             Some(Ok(Message::Ping(_) | Message::Pong(_))) => return None,
             Some(Ok(Message::Text(_))) => return Some(Incoming::Close(Close::Garbage)),
             Some(Ok(Message::Binary(frame))) => frame,
@@ -172,7 +173,8 @@ async fn in_time(
     }
 }
 
-async fn turn(due: Option<Instant>) {
+/// Until a time; without one, for ever.
+pub(super) async fn turn(due: Option<Instant>) {
     match due {
         Some(due) => sleep_until(due.into()).await,
         None => std::future::pending().await,
