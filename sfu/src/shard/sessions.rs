@@ -4,7 +4,7 @@ use std::{
     cmp::Reverse,
     collections::{BinaryHeap, HashMap, VecDeque},
     net::SocketAddr,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use sfu_core::{DropReason, MediaId};
@@ -19,6 +19,10 @@ use super::{
 /// Addresses one client may send from at the same time: its candidates, and those of a network it changes to. The
 /// oldest gives way.
 const ADDRESSES_MAX: usize = 8;
+
+/// Shortest time until a session is polled again by itself. One that asks for a time that is over must not keep the shard
+/// from sleeping.
+const PAUSE_MIN: Duration = Duration::from_millis(1);
 
 /// The number of a session on its shard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -261,6 +265,7 @@ impl Sessions {
             });
             match polled.timeout {
                 Some(timeout) => {
+                    let timeout = timeout.max(now + PAUSE_MIN);
                     // An earlier timer does no harm: the session then says when it really is due.
                     if entry.due.is_none_or(|due| timeout < due) {
                         entry.due = Some(timeout);

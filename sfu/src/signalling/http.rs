@@ -6,7 +6,7 @@ use axum::{
     Router,
     extract::{RawQuery, State, WebSocketUpgrade},
     response::{IntoResponse as _, Response},
-    routing::any,
+    routing::{any, get},
 };
 use http::StatusCode;
 use sfu_core::limits::FRAME_BYTES_MAX;
@@ -23,9 +23,13 @@ const READ_BYTES: usize = 4 * 1024;
 /// Bytes that are gathered before they are written.
 const WRITE_BYTES: usize = 4 * 1024;
 
+/// What people see who open the address in a browser, e.g. to accept its certificate.
+const ABOUT: &str = "This is a voice server. Clients come in through a gateway.\n";
+
 /// `/main` and `/room?<stream>`.
 pub(crate) fn router(control: Arc<Control>) -> Router {
     Router::new()
+        .route("/", get(async || ABOUT))
         .route("/main", any(main))
         .route("/room", any(room))
         .with_state(control)
