@@ -53,6 +53,7 @@ pub(super) async fn serve(
     let close = main.run(stranger).await;
     if let Some(client) = &main.client {
         client.end();
+        main.control.tickets.forget(client.seat.id);
         let shard = main.control.shard(client.seat.shard);
         let _ = shard
             .submit(shard::Request::Disconnect(client.seat.id))
@@ -65,6 +66,13 @@ pub(super) async fn serve(
 
 async fn closing(phase: &mut watch::Receiver<Phase>) {
     let _ = phase.wait_for(|phase| *phase == Phase::Closing).await;
+}
+
+async fn until(end: Option<tokio::time::Instant>) {
+    match end {
+        Some(end) => sleep_until(end).await,
+        None => std::future::pending().await,
+    }
 }
 
 struct MainStream {
@@ -89,12 +97,15 @@ impl MainStream {
         let client = self.client.clone()?;
         let mut phase = self.control.phase();
         let mut presence = client.presence();
+        let mut idle_since = None;
         loop {
+            // Since its last room, not since its last call: whoever goes on calling is in no room either.
             let is_idle = {
                 let presence = presence.borrow_and_update();
                 presence.has_joined && presence.rooms.is_empty()
             };
-            let idle_end = tokio::time::Instant::now() + self.control.streams.no_peers_timeout;
+            idle_since = is_idle.then(|| idle_since.unwrap_or_else(tokio::time::Instant::now));
+            let idle_end = idle_since.map(|since| since + self.control.streams.no_peers_timeout);
             tokio::select! {
                 incoming = self.stream.next() => {
                     if let Err(end) = self.handle(incoming).await {
@@ -102,7 +113,7 @@ impl MainStream {
                     }
                 }
                 _ = presence.changed() => {}
-                () = sleep_until(idle_end), if is_idle => return Some(Close::Idle),
+                () = until(idle_end) => return Some(Close::Idle),
                 () = closing(&mut phase) => return Some(Close::ServerClosing),
             }
         }
@@ -217,24 +228,7 @@ impl MainStream {
         if !identity.rooms.iter().any(|room| room == name) {
             return Err("the token does not open this room".to_owned());
         }
-        if !client.enter(name) {
-            return Err("already in this room".to_owned());
-        }
-        let issued = self.issue(client, name, user_data, position);
-        if !matches!(issued, Ok(Answer::Text(..))) {
-            client.left(name);
-        }
-        issued
-    }
-
-    fn issue(
-        &self,
-        client: &Arc<Client>,
-        name: &str,
-        user_data: Bytes,
-        position: Position,
-    ) -> Result<Answer, String> {
-        let identity = &client.identity;
+        let membership = client.enter(name).ok_or("already in this room")?;
         let key = RoomKey {
             namespace: identity.namespace.clone(),
             name: name.to_owned(),
@@ -247,7 +241,8 @@ impl MainStream {
         );
         let admitted = admitted.map_err(|refusal| refusal.to_string())?;
         let ticket = Ticket {
-            client: Arc::clone(client),
+            membership,
+            client: client.seat.id,
             seat: PeerSeat::new(Arc::clone(&self.control), admitted.peer),
             key,
             room: admitted.room,
