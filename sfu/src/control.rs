@@ -53,6 +53,8 @@ pub(crate) enum Phase {
     Serving,
     /// Nobody comes in any more.
     Draining,
+    /// Everybody has to leave their rooms.
+    Leaving,
     /// Everybody has to go.
     Closing,
 }
@@ -111,7 +113,7 @@ impl Control {
         match *self.phase.borrow() {
             Phase::Serving if self.authenticator.is_usable() => Ok(()),
             Phase::Serving => Err("no key is known that may sign tokens"),
-            Phase::Draining | Phase::Closing => Err("server is closing"),
+            Phase::Draining | Phase::Leaving | Phase::Closing => Err("server is closing"),
         }
     }
 
@@ -260,13 +262,20 @@ impl Control {
         self.phase.send_replace(Phase::Draining);
     }
 
-    /// Everybody is told that the server ends, and then disconnected.
+    /// Everybody is told in their rooms that the server ends; those streams then end.
     pub(crate) async fn send_everybody_away(&self) {
+        self.phase.send_replace(Phase::Leaving);
+        self.tickets.forget_all();
         let rooms = self.directory().send_everybody_away();
         for (key, room, peers) in rooms {
             self.remove(&key, Some((room, peers)), LeaveReason::ServerClosing)
                 .await;
         }
+    }
+
+    /// Everybody is disconnected. The end of a main stream is that of its rooms' streams as well, which would cut off
+    /// what was told there: first come the rooms.
+    pub(crate) fn begin_closing(&self) {
         self.phase.send_replace(Phase::Closing);
     }
 

@@ -8,5 +8,5 @@ mod main_stream;
 mod room_stream;
 mod stream;
 
-pub(crate) use client::Client;
+pub(crate) use client::{Client, Membership};
 pub(crate) use http::router;

@@ -11,10 +11,7 @@ use std::{
 
 use axum::Router;
 use hyper::server::conn::http1;
-use hyper_util::{
-    rt::{TokioIo, TokioTimer},
-    service::TowerToHyperService,
-};
+use hyper_util::{rt::TokioIo, service::TowerToHyperService};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore},
@@ -30,8 +27,9 @@ use crate::{
 /// Longest TLS handshake: a client far away with a bad link.
 const HANDSHAKE_TIME: Duration = Duration::from_secs(10);
 
-/// Longest head of a request.
-const HEAD_TIME: Duration = Duration::from_secs(10);
+/// Longest time from there to a WebSocket. Who asks for something else gets its answers in this time, and whoever does
+/// not read them must not hold the connection.
+const HTTP_TIME: Duration = Duration::from_secs(10);
 
 /// Connections that are not yet streams: handshakes and heads of requests. More wait to be taken.
 const CONNECTIONS_MAX: usize = 65_536;
@@ -104,12 +102,11 @@ impl WebListener {
                 return metrics.closed("handshake");
             };
             let connection = http1::Builder::new()
-                .timer(TokioTimer::new())
-                .header_read_timeout(HEAD_TIME)
+                .header_read_timeout(None)
                 .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router))
                 .with_upgrades();
             // A client that breaks off is no failure of ours.
-            let _ = connection.await;
+            let _ = timeout(HTTP_TIME, connection).await;
         });
     }
 }

@@ -10,7 +10,7 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use sfu_core::{Join, RoomInfo, RoomKey, RoomNumber};
 
 use super::PeerSeat;
-use crate::signalling::Client;
+use crate::{shard::ClientId, signalling::Membership};
 
 /// How long a stream may take to be opened: a client does it at once.
 const LIFETIME: Duration = Duration::from_secs(10);
@@ -21,7 +21,8 @@ const NAME_BYTES: usize = 16;
 /// A peer on its way in.
 #[derive(Debug)]
 pub(crate) struct Ticket {
-    pub(crate) client: Arc<Client>,
+    pub(crate) membership: Membership,
+    pub(crate) client: ClientId,
     pub(crate) seat: PeerSeat,
     pub(crate) key: RoomKey,
     pub(crate) room: RoomNumber,
@@ -53,6 +54,22 @@ impl Tickets {
     /// Takes a ticket; it opens one stream.
     pub(crate) fn redeem(&self, name: &str) -> Option<Ticket> {
         self.waiting().remove(name)
+    }
+
+    /// The client is gone: nobody opens the streams that were named to it.
+    pub(crate) fn forget(&self, client: ClientId) {
+        let forgotten: Vec<_> = self
+            .waiting()
+            .extract_if(|_, ticket| ticket.client == client)
+            .collect();
+        // Outside the lock: seats take other locks when they are given back.
+        drop(forgotten);
+    }
+
+    /// From now on no stream opens that was named before.
+    pub(crate) fn forget_all(&self) {
+        let forgotten = std::mem::take(&mut *self.waiting());
+        drop(forgotten);
     }
 
     fn waiting(&self) -> MutexGuard<'_, HashMap<String, Ticket>> {

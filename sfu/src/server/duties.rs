@@ -204,8 +204,15 @@ async fn goodbye(
         () = hurry => tracing::warn!("asked again: not waiting for anybody"),
     }
     control.send_everybody_away().await;
+    have_gone(|| control.directory().peers() == 0).await;
+    control.begin_closing();
+    have_gone(|| control.directory().clients() == 0).await;
+}
+
+/// Waits for streams to end, but not for those that do not.
+async fn have_gone(are_gone: impl Fn() -> bool) {
     let began = Instant::now();
-    while control.directory().clients() > 0 && began.elapsed() < GOODBYE_TIME {
+    while !are_gone() && began.elapsed() < GOODBYE_TIME {
         tokio::time::sleep(DRAIN_LOOK / 10).await;
     }
 }

@@ -1,5 +1,7 @@
 //! A client as its streams share it.
 
+use std::sync::Arc;
+
 use tokio::sync::watch;
 
 use crate::{auth::Identity, control::ClientSeat};
@@ -36,14 +38,18 @@ impl Client {
         self.presence.subscribe()
     }
 
-    /// `false` when it is in this room already: a room has one peer of a client.
-    pub(super) fn enter(&self, room: &str) -> bool {
-        self.presence.send_if_modified(|presence| {
+    /// `None` when it is in this room already: a room has one peer of a client.
+    pub(super) fn enter(self: &Arc<Self>, room: &str) -> Option<Membership> {
+        let is_new = self.presence.send_if_modified(|presence| {
             let is_new = !presence.rooms.iter().any(|it| it == room);
             if is_new {
                 presence.rooms.push(room.to_owned());
             }
             is_new
+        });
+        is_new.then(|| Membership {
+            client: Arc::clone(self),
+            room: room.to_owned(),
         })
     }
 
@@ -52,13 +58,25 @@ impl Client {
             .send_modify(|presence| presence.has_joined = true);
     }
 
-    pub(super) fn left(&self, room: &str) {
-        self.presence
-            .send_modify(|presence| presence.rooms.retain(|it| it != room));
-    }
-
     pub(super) fn end(&self) {
         self.presence
             .send_modify(|presence| presence.is_over = true);
+    }
+}
+
+/// A client's place in one room, or on its way there. It ends when this is dropped, however that comes about: a stream
+/// that was never opened must not keep the client from asking again.
+#[derive(Debug)]
+pub(crate) struct Membership {
+    pub(super) client: Arc<Client>,
+    room: String,
+}
+
+impl Drop for Membership {
+    fn drop(&mut self) {
+        let room = &self.room;
+        self.client
+            .presence
+            .send_modify(|presence| presence.rooms.retain(|it| it != room));
     }
 }

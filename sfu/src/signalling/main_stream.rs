@@ -53,6 +53,7 @@ pub(super) async fn serve(
     let close = main.run(stranger).await;
     if let Some(client) = &main.client {
         client.end();
+        main.control.tickets.forget(client.seat.id);
         let shard = main.control.shard(client.seat.shard);
         let disconnect = || shard::Request::Disconnect(client.seat.id);
         while shard.submit(disconnect()).await.is_err() {
@@ -91,17 +92,15 @@ impl MainStream {
         let client = self.client.clone()?;
         let mut phase = self.control.phase();
         let mut presence = client.presence();
-        let mut idle_end = None;
+        let mut idle_since = None;
         loop {
+            // Since its last room, not since its last call: whoever goes on calling is in no room either.
             let is_idle = {
                 let presence = presence.borrow_and_update();
                 presence.has_joined && presence.rooms.is_empty()
             };
-            idle_end = match (is_idle, idle_end) {
-                (false, _) => None,
-                (true, None) => Some(Instant::now() + self.control.streams.no_peers_timeout),
-                (true, end) => end,
-            };
+            idle_since = is_idle.then(|| idle_since.unwrap_or_else(Instant::now));
+            let idle_end = idle_since.map(|since| since + self.control.streams.no_peers_timeout);
             tokio::select! {
                 incoming = self.stream.next() => {
                     if let Err(end) = self.handle(incoming).await {
@@ -224,24 +223,7 @@ impl MainStream {
         if !identity.rooms.iter().any(|room| room == name) {
             return Err("the token does not open this room".to_owned());
         }
-        if !client.enter(name) {
-            return Err("already in this room".to_owned());
-        }
-        let issued = self.issue(client, name, user_data, position);
-        if !matches!(issued, Ok(Answer::Text(..))) {
-            client.left(name);
-        }
-        issued
-    }
-
-    fn issue(
-        &self,
-        client: &Arc<Client>,
-        name: &str,
-        user_data: Bytes,
-        position: Position,
-    ) -> Result<Answer, String> {
-        let identity = &client.identity;
+        let membership = client.enter(name).ok_or("already in this room")?;
         let key = RoomKey {
             namespace: identity.namespace.clone(),
             name: name.to_owned(),
@@ -254,7 +236,8 @@ impl MainStream {
         );
         let admitted = admitted.map_err(|refusal| refusal.to_string())?;
         let ticket = Ticket {
-            client: Arc::clone(client),
+            membership,
+            client: client.seat.id,
             seat: PeerSeat::new(Arc::clone(&self.control), admitted.peer),
             key,
             room: admitted.room,

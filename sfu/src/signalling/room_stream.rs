@@ -41,7 +41,7 @@ pub(super) async fn serve(control: Arc<Control>, socket: WebSocket, ticket: Tick
         place,
         control,
     };
-    let client = Arc::clone(&ticket.client);
+    let client = Arc::clone(&ticket.membership.client);
     client.has_joined();
     let seat = ticket.seat;
     let entered = room
@@ -65,7 +65,7 @@ pub(super) async fn serve(control: Arc<Control>, socket: WebSocket, ticket: Tick
     room.leave(&client).await;
     // Only now: until the shard let go of the peer, its medias were in use.
     drop(seat);
-    client.left(&ticket.key.name);
+    drop(ticket.membership);
     if let Some(close) = close {
         room.control.metrics.closed(close.label());
         room.stream.close(close).await;
@@ -131,7 +131,7 @@ impl RoomStream {
                 }
                 frame = self.outlets.frame() => {
                     let Some(frame) = frame else {
-                        let is_closing = *phase.borrow_and_update() == Phase::Closing;
+                        let is_closing = *phase.borrow_and_update() >= Phase::Leaving;
                         return Some(if is_closing { Close::ServerClosing } else { Close::Left });
                     };
                     let outlets = &mut self.outlets;

@@ -176,6 +176,8 @@ async fn in_time(
 /// Until a time; without one, for ever.
 pub(super) async fn turn(due: Option<Instant>) {
     match due {
+        // The timer is a millisecond late, and most frames need not wait at all.
+        Some(due) if due <= Instant::now() => {}
         Some(due) => sleep_until(due.into()).await,
         None => std::future::pending().await,
     }

@@ -36,6 +36,8 @@ impl World {
     /// A TLS connection.
     pub(crate) async fn connect(&self) -> TlsStream<TcpStream> {
         let tcp = TcpStream::connect(self.http).await.expect("a connection");
+        // As browsers do.
+        tcp.set_nodelay(true).expect("a socket");
         let name = ServerName::try_from("localhost").expect("a name");
         let tls = TlsConnector::from(self.tls.clone());
         tls.connect(name, tcp).await.expect("TLS")

@@ -1,5 +1,7 @@
 //! A whole voice server, and clients that talk to it over its sockets.
 
+mod abuse;
+mod bystanders;
 mod client;
 mod protocol;
 mod world;

@@ -25,6 +25,8 @@ pub(crate) struct World {
     metrics: SocketAddr,
     pub(crate) tls: Arc<ClientConfig>,
     key: KeyPair,
+    /// For metrics; making one takes long.
+    operator: reqwest::Client,
     stop: oneshot::Sender<()>,
     ended: JoinHandle<Ended>,
     _certificate: SelfSigned,
@@ -74,6 +76,7 @@ impl World {
             metrics: address(metrics),
             tls: trusting(&certificate),
             key,
+            operator: reqwest::Client::new(),
             stop,
             ended,
             _certificate: certificate,
@@ -92,13 +95,15 @@ impl World {
 
     /// The metrics' text.
     pub(crate) async fn metrics(&self) -> String {
-        let response = reqwest::get(format!("http://{}/metrics", self.metrics)).await;
+        let url = format!("http://{}/metrics", self.metrics);
+        let response = self.operator.get(url).send().await;
         response.expect("metrics").text().await.expect("text")
     }
 
     /// The status of `/readyz`.
     pub(crate) async fn readiness(&self) -> u16 {
-        let response = reqwest::get(format!("http://{}/readyz", self.metrics)).await;
+        let url = format!("http://{}/readyz", self.metrics);
+        let response = self.operator.get(url).send().await;
         response.expect("an answer").status().as_u16()
     }
 
