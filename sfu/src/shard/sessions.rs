@@ -20,6 +20,10 @@ use super::{
 /// oldest gives way.
 const ADDRESSES_MAX: usize = 8;
 
+/// An address stays with its session for this long after its last packet, so that nobody who knows a client's address
+/// can draw its packets to a session of their own. Clients send checks more often than this.
+const ADDRESS_HELD: Duration = Duration::from_secs(10);
+
 /// Shortest time until a session is polled again by itself. One that asks for a time that is over must not keep the shard
 /// from sleeping.
 const PAUSE_MIN: Duration = Duration::from_millis(1);
@@ -33,6 +37,7 @@ struct Entry {
     session: Session,
     addresses: VecDeque<SocketAddr>,
     medias: HashMap<MediaId, Place>,
+    heard: Instant,
     /// When it is due; the heap may hold later times, which then mean nothing.
     due: Option<Instant>,
     is_touched: bool,
@@ -87,6 +92,7 @@ impl Sessions {
             session,
             addresses: VecDeque::new(),
             medias: medias.unwrap_or_default(),
+            heard: now,
             due: None,
             is_touched: false,
         });
@@ -162,20 +168,31 @@ impl Sessions {
         self.by_user_fragment.get(user_fragment).copied()
     }
 
-    /// Remembers that a session's packets come from this address. Whoever names the session's user fragment is believed:
-    /// only the two ends of the signalling know it.
-    pub(super) fn learn(&mut self, number: SessionNumber, source: SocketAddr) {
-        if self.by_address(source) == Some(number) {
-            return;
+    /// Remembers that a session's packets come from this address. Whoever names the session's user fragment is believed,
+    /// because only the two ends of the signalling know it; but not that an address is theirs which another session is
+    /// heard from.
+    ///
+    /// # Errors
+    /// [`DropReason::UnknownAddress`] in that case.
+    pub(super) fn learn(
+        &mut self,
+        now: Instant,
+        number: SessionNumber,
+        source: SocketAddr,
+    ) -> Result<(), DropReason> {
+        if let Some(other) = self.by_address(source) {
+            if other == number {
+                return Ok(());
+            }
+            if let Some(entry) = self.entries[other.0].as_mut() {
+                if now.saturating_duration_since(entry.heard) < ADDRESS_HELD {
+                    return Err(DropReason::UnknownAddress);
+                }
+                entry.addresses.retain(|it| *it != source);
+            }
         }
-        if let Some(other) = self.by_address(source)
-            && let Some(entry) = self.entries[other.0].as_mut()
-        {
-            entry.addresses.retain(|it| *it != source);
-        }
-        let Some(entry) = self.entries.get_mut(number.0).and_then(Option::as_mut) else {
-            return;
-        };
+        let entry = self.entries.get_mut(number.0).and_then(Option::as_mut);
+        let entry = entry.ok_or(DropReason::UnknownAddress)?;
         if entry.addresses.len() >= ADDRESSES_MAX
             && let Some(oldest) = entry.addresses.pop_front()
         {
@@ -183,6 +200,7 @@ impl Sessions {
         }
         entry.addresses.push_back(source);
         self.by_address.insert(source, number);
+        Ok(())
     }
 
     /// Gives a packet to its session.
@@ -197,6 +215,7 @@ impl Sessions {
             destination(&self.candidates, source).ok_or(DropReason::UnknownAddress)?;
         let entry = self.entries.get_mut(number.0).and_then(Option::as_mut);
         let entry = entry.ok_or(DropReason::UnknownAddress)?;
+        entry.heard = now;
         let result = entry.session.receive(now, source, destination, bytes);
         self.touch(number);
         result
@@ -276,5 +295,101 @@ impl Sessions {
                 None => entry.due = None,
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::shard::{ShardNumber, session::Offers};
+
+    const OFFER: &str = "v=0\r\no=- 1 2 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\na=group:BUNDLE 0\r\n\
+        m=application 9 UDP/DTLS/SCTP webrtc-datachannel\r\nc=IN IP4 0.0.0.0\r\na=ice-ufrag:abcd\r\n\
+        a=ice-pwd:abcdefghijklmnopqrstuvwx\r\na=fingerprint:sha-256 \
+        00:11:22:33:44:55:66:77:88:99:AA:BB:CC:DD:EE:FF:00:11:22:33:44:55:66:77:88:99:AA:BB:CC:DD:EE:FF\r\n\
+        a=setup:actpass\r\na=mid:0\r\na=sctp-port:5000\r\n";
+
+    fn sessions(now: Instant, clients: u64) -> (Sessions, Vec<SessionNumber>) {
+        let candidate: SocketAddr = "192.0.2.7:8844".parse().unwrap();
+        let offers = Offers::new(vec![candidate]).unwrap();
+        let mut sessions = Sessions::new(vec![candidate]);
+        let connect = |client| {
+            let accepted = offers.accept(now, ShardNumber(0), ClientId(client), OFFER);
+            let (offer, _) = accepted.unwrap();
+            sessions.connect(now, *offer);
+            sessions.by_client[&ClientId(client)]
+        };
+        let numbers = (0..clients).map(connect).collect();
+        (sessions, numbers)
+    }
+
+    fn address(port: u16) -> SocketAddr {
+        ([198, 51, 100, 9], port).into()
+    }
+
+    #[test]
+    fn nobody_takes_the_address_of_a_session_that_is_heard() {
+        let now = Instant::now();
+        let (mut sessions, numbers) = sessions(now, 2);
+        sessions.learn(now, numbers[0], address(1)).unwrap();
+        let stolen = sessions.learn(now, numbers[1], address(1));
+        assert_eq!(stolen, Err(DropReason::UnknownAddress));
+        assert_eq!(sessions.by_address(address(1)), Some(numbers[0]));
+        let later = now + ADDRESS_HELD;
+        sessions.learn(later, numbers[1], address(1)).unwrap();
+        assert_eq!(sessions.by_address(address(1)), Some(numbers[1]));
+        sessions.disconnect(ClientId(0));
+        assert_eq!(
+            sessions.by_address(address(1)),
+            Some(numbers[1]),
+            "the first has it no more"
+        );
+        sessions.disconnect(ClientId(1));
+        assert_eq!(sessions.by_address(address(1)), None);
+    }
+
+    #[test]
+    fn a_session_has_few_addresses_and_the_oldest_gives_way() {
+        let now = Instant::now();
+        let (mut sessions, numbers) = sessions(now, 1);
+        for port in 0..1_000 {
+            sessions.learn(now, numbers[0], address(port)).unwrap();
+        }
+        assert_eq!(sessions.by_address.len(), ADDRESSES_MAX);
+        assert_eq!(sessions.by_address(address(0)), None);
+        assert_eq!(sessions.by_address(address(999)), Some(numbers[0]));
+    }
+
+    #[test]
+    fn medias_belong_to_a_client_with_or_without_a_session() {
+        let now = Instant::now();
+        let (mut sessions, _) = sessions(now, 1);
+        let media = MediaId::new(200).unwrap();
+        let place = Place {
+            shard: ShardNumber(0),
+            room: sfu_core::RoomNumber(1),
+            peer: sfu_core::PeerId::new(1).unwrap(),
+        };
+        sessions.attach(ClientId(0), vec![media], place);
+        let number = sessions.by_client[&ClientId(0)];
+        assert_eq!(sessions.place(number, media), Some(place));
+        // A second session of the client takes them over.
+        let offers = Offers::new(vec![address(1)]).unwrap();
+        let (offer, _) = offers
+            .accept(now, ShardNumber(0), ClientId(0), OFFER)
+            .unwrap();
+        sessions.connect(now, *offer);
+        let number = sessions.by_client[&ClientId(0)];
+        assert_eq!(sessions.place(number, media), Some(place));
+        assert_eq!(sessions.by_user_fragment.len(), 1);
+        sessions.detach(ClientId(0), place);
+        assert!(!sessions.is_in_a_room(number));
+        // A client that is in a room before it has a session, and one that never gets one.
+        sessions.attach(ClientId(7), vec![media], place);
+        sessions.detach(ClientId(7), place);
+        sessions.attach(ClientId(8), vec![media], place);
+        sessions.disconnect(ClientId(8));
+        sessions.detach(ClientId(8), place);
+        assert!(sessions.unconnected.is_empty());
     }
 }

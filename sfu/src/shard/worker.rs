@@ -186,6 +186,7 @@ impl Shard {
         wire.receive(|packet: Received<'_>| {
             let arrived = now.checked_sub(packet.waited).unwrap_or(now);
             let owner = owner(
+                now,
                 sessions,
                 foreign,
                 settings.number,
@@ -232,7 +233,14 @@ impl Shard {
             } => {
                 let shard = self.settings.number;
                 let is_known = self.sessions.by_address(source).is_some();
-                match owner(&mut self.sessions, &self.foreign, shard, source, &bytes) {
+                match owner(
+                    now,
+                    &mut self.sessions,
+                    &self.foreign,
+                    shard,
+                    source,
+                    &bytes,
+                ) {
                     Ok(Owner::Here(number)) => {
                         if !is_known {
                             // What does not fit is learned with the client's next check.
@@ -500,6 +508,7 @@ enum Owner {
 
 /// Whose a packet is: by its address, or by the user fragment that STUN names.
 fn owner(
+    now: Instant,
     sessions: &mut Sessions,
     foreign: &HashMap<SocketAddr, ShardNumber>,
     shard: ShardNumber,
@@ -517,7 +526,7 @@ fn owner(
         },
         Packet::Stun(user_fragment) => {
             if let Some(number) = sessions.by_user_fragment(user_fragment) {
-                sessions.learn(number, source);
+                sessions.learn(now, number, source)?;
                 return Ok(Owner::Here(number));
             }
             let other = shard_of(user_fragment).filter(|other| *other != shard);
