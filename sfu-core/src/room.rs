@@ -7,6 +7,7 @@
 mod media;
 mod peer;
 mod proximity;
+mod slots;
 mod streams;
 
 use std::{
@@ -17,7 +18,7 @@ use std::{
 
 use bytes::Bytes;
 
-use self::{media::Media, peer::Peer, proximity::Space};
+use self::{media::Media, peer::Peer, proximity::Space, streams::Streams};
 pub use self::{peer::Slot, proximity::Position};
 use crate::{
     command::{Command, CommandError},
@@ -73,6 +74,8 @@ pub struct Room {
     info: RoomInfo,
     limits: RoomLimits,
     peers: Vec<Option<Peer>>,
+    /// What each slot hears: beside the peers, because a packet changes it while it goes through its talker's sight.
+    streams: Vec<Streams>,
     vacant: Vec<Slot>,
     by_id: HashMap<PeerId, Slot>,
     medias: HashMap<MediaId, Media>,
@@ -87,6 +90,7 @@ impl Room {
             info,
             limits,
             peers: Vec::new(),
+            streams: Vec::new(),
             vacant: Vec::new(),
             by_id: HashMap::new(),
             medias: HashMap::new(),
@@ -119,6 +123,7 @@ impl Room {
     pub fn join(&mut self, now: Instant, join: Join) -> Joined {
         let slot = self.vacant.pop().unwrap_or_else(|| {
             self.peers.push(None);
+            self.streams.push(Streams::default());
             Slot::new(self.peers.len() - 1)
         });
         let visible = self.space.insert(slot, join.position);
@@ -166,13 +171,16 @@ impl Room {
         for media in &peer.media_ids {
             self.medias.remove(media);
         }
-        for media in self.medias.values_mut() {
-            media.resume_for(slot);
+        if let Some(streams) = self.streams.get_mut(slot.index()) {
+            *streams = Streams::default();
         }
         let others: Vec<Slot> = peer.visible().collect();
         for other in &others {
-            if let Some(other) = self.peer_mut(*other) {
+            let other = self.peers.get_mut(other.index()).and_then(Option::as_mut);
+            if let Some(other) = other {
                 other.loses(slot);
+                // It can only have paused what it saw.
+                forget_pauses(&mut self.medias, other, slot);
             }
         }
         self.vacant.push(slot);
@@ -293,32 +301,22 @@ impl Room {
         media.accept(now, datagram.sequence)?;
         let talker = self.peers.get(sender.index()).and_then(Option::as_ref);
         let talker = talker.ok_or(DropReason::ForeignMedia)?;
-        let media = &*media;
+        let hearers = talker.visible_without(media.paused_by());
         if self.limits.concurrent_streams == 0 {
-            talker
-                .visible()
-                .filter(|to| !media.is_paused_by(*to))
-                .for_each(deliver);
+            hearers.for_each(deliver);
             return Ok(());
         }
         let from = self.space.position(sender);
-        let hearers: Vec<Slot> = talker
-            .visible()
-            .filter(|to| !media.is_paused_by(*to))
-            .collect();
-        for to in hearers {
+        hearers.for_each(|to| {
             let distance = from.distance_squared(self.space.position(to));
-            let Some(hearer) = self.peers.get_mut(to.index()).and_then(Option::as_mut) else {
-                continue;
+            let Some(streams) = self.streams.get_mut(to.index()) else {
+                return;
             };
-            match hearer
-                .streams
-                .admit(now, self.limits.concurrent_streams, media_id, distance)
-            {
+            match streams.admit(now, self.limits.concurrent_streams, media_id, distance) {
                 true => deliver(to),
                 false => refuse(to),
             }
-        }
+        });
         Ok(())
     }
 
@@ -396,21 +394,14 @@ impl Room {
     /// Two peers no longer see each other. What one has paused of the other is forgotten: it is announced anew when
     /// they meet again, and then as not paused.
     fn part(&mut self, slot: Slot, other: Slot) {
-        let forget = |medias: &mut HashMap<MediaId, Media>, owner: &Peer, hearer: Slot| {
-            for id in &owner.media_ids {
-                if let Some(media) = medias.get_mut(id) {
-                    media.resume_for(hearer);
-                }
-            }
-        };
         if let Some(peer) = self.peers.get_mut(other.index()).and_then(Option::as_mut) {
             peer.loses(slot);
-            forget(&mut self.medias, peer, slot);
+            forget_pauses(&mut self.medias, peer, slot);
             let id = peer.id;
             self.tell(vec![slot], Event::PeerLeft(id));
         }
         if let Some(peer) = self.peers.get(slot.index()).and_then(Option::as_ref) {
-            forget(&mut self.medias, peer, other);
+            forget_pauses(&mut self.medias, peer, other);
         }
     }
 
@@ -444,6 +435,15 @@ impl Room {
     fn tell(&mut self, to: Vec<Slot>, event: Event) {
         if !to.is_empty() {
             self.notices.push_back(Notice { to, event });
+        }
+    }
+}
+
+/// The hearer has paused nothing of the owner's.
+fn forget_pauses(medias: &mut HashMap<MediaId, Media>, owner: &Peer, hearer: Slot) {
+    for id in &owner.media_ids {
+        if let Some(media) = medias.get_mut(id) {
+            media.resume_for(hearer);
         }
     }
 }

@@ -81,8 +81,9 @@ impl Media {
         self.running.take().is_some()
     }
 
-    pub(super) fn is_paused_by(&self, hearer: Slot) -> bool {
-        self.paused_by.contains(hearer.index())
+    /// The slots of those who do not want it.
+    pub(super) fn paused_by(&self) -> &FixedBitSet {
+        &self.paused_by
     }
 
     pub(super) fn pause_for(&mut self, hearer: Slot) {
@@ -90,7 +91,7 @@ impl Media {
     }
 
     pub(super) fn resume_for(&mut self, hearer: Slot) {
-        if self.is_paused_by(hearer) {
+        if self.paused_by.contains(hearer.index()) {
             self.paused_by.remove(hearer.index());
         }
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use fixedbitset::FixedBitSet;
 
-use super::{Join, streams::Streams};
+use super::{Join, slots::without};
 use crate::id::{MediaId, PeerId};
 
 /// Where a peer sits in its room: a small number that the next peer gets when it has left.
@@ -29,7 +29,6 @@ pub(super) struct Peer {
     pub(super) user_id: Arc<str>,
     pub(super) user_data: Bytes,
     pub(super) media_ids: Vec<MediaId>,
-    pub(super) streams: Streams,
     /// The slots of those who see this peer, and whom it sees: sight is mutual.
     visible: FixedBitSet,
 }
@@ -41,13 +40,20 @@ impl Peer {
             user_id: join.user_id,
             user_data: join.user_data,
             media_ids: join.media_ids,
-            streams: Streams::default(),
             visible,
         }
     }
 
     pub(super) fn visible(&self) -> impl Iterator<Item = Slot> + '_ {
-        self.visible.ones().map(Slot::new)
+        without(&self.visible, const { &FixedBitSet::new() })
+    }
+
+    /// Those who see this peer and are not among `others`.
+    pub(super) fn visible_without<'a>(
+        &'a self,
+        others: &'a FixedBitSet,
+    ) -> impl Iterator<Item = Slot> + 'a {
+        without(&self.visible, others)
     }
 
     pub(super) fn can_see(&self, other: Slot) -> bool {
@@ -66,8 +72,8 @@ impl Peer {
 
     /// Takes in who is near now, and says who came and who went.
     pub(super) fn look_around(&mut self, near: FixedBitSet) -> (Vec<Slot>, Vec<Slot>) {
-        let came = near.difference(&self.visible).map(Slot::new).collect();
-        let went = self.visible.difference(&near).map(Slot::new).collect();
+        let came = without(&near, &self.visible).collect();
+        let went = without(&self.visible, &near).collect();
         self.visible = near;
         (came, went)
     }
