@@ -221,7 +221,8 @@ impl Stream {
             .to_owned())
     }
 
-    async fn frame(&mut self) -> Option<Value> {
+    /// The next frame; `None` at the end.
+    pub(crate) async fn frame(&mut self) -> Option<Value> {
         loop {
             let message = timeout(PATIENCE, self.socket.next())
                 .await

@@ -3,5 +3,7 @@
 mod abuse;
 mod bystanders;
 mod client;
+mod connections;
+mod limits;
 mod protocol;
 mod world;
