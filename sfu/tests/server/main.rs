@@ -4,6 +4,8 @@ mod abuse;
 mod bystanders;
 mod client;
 mod connections;
+mod grid;
 mod limits;
+mod operation;
 mod protocol;
 mod world;
