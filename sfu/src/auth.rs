@@ -4,6 +4,7 @@ use std::{collections::HashMap, time::Duration};
 
 use arc_swap::ArcSwap;
 use gateway_api::{Claims, ClaimsObject, PublicKey, Rules, Token, TokenError};
+use sfu_core::limits::NAME_BYTES_MAX;
 
 use crate::config::Authorization;
 
@@ -43,6 +44,8 @@ pub(crate) enum AuthError {
     Claims,
     #[error("too many rooms in token")]
     Rooms,
+    #[error("too long a name in token")]
+    Name,
 }
 
 /// The keys that may sign, and how tokens are judged.
@@ -117,13 +120,18 @@ fn identity(claims: ClaimsObject) -> Result<Identity, AuthError> {
     if rooms.len() > ROOMS_MAX {
         return Err(AuthError::Rooms);
     }
+    let customer = claims.cid.unwrap_or_default();
+    // Everybody in a room is told of both.
+    if user_id.len().max(customer.len()) > NAME_BYTES_MAX {
+        return Err(AuthError::Name);
+    }
     let namespace = rooms
         .first()
         .map(|(namespace, _)| namespace.clone())
         .ok_or(AuthError::Claims)?;
     Ok(Identity {
         user_id,
-        customer: claims.cid.unwrap_or_default(),
+        customer,
         namespace,
         rooms: rooms.into_iter().map(|(_, name)| name).collect(),
     })

@@ -8,7 +8,7 @@ use tokio::{io::AsyncWriteExt as _, time::timeout};
 use tokio_tungstenite::tungstenite::Message;
 
 use crate::{
-    client::{Stream, map, packed},
+    client::{OFFER, Stream, map, packed},
     world::{PATIENCE, World},
 };
 
@@ -22,14 +22,6 @@ const FRAME_BYTES_MAX: usize = 64 * 1024;
 /// Close codes of RFC 6455.
 const PROTOCOL_ERROR: Option<u16> = Some(1002);
 const POLICY: Option<u16> = Some(1008);
-
-/// What Chromium offers for one data channel.
-pub(crate) const OFFER: &str = "v=0\r\no=- 4611731400430051336 2 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\n\
-    a=group:BUNDLE 0\r\na=extmap-allow-mixed\r\na=msid-semantic: WMS\r\n\
-    m=application 9 UDP/DTLS/SCTP webrtc-datachannel\r\nc=IN IP4 0.0.0.0\r\na=ice-ufrag:4ZcD\r\n\
-    a=ice-pwd:2/1muCWoOi3uLifh0NuRHlDp\r\na=ice-options:trickle\r\n\
-    a=fingerprint:sha-256 7B:8B:F0:65:5F:78:E2:51:3B:AC:6F:F3:3F:46:1B:35:DC:B8:5F:64:1A:24:C2:43:F0:A1:58:D0:A1:2C:19:08\r\n\
-    a=setup:actpass\r\na=mid:0\r\na=sctp-port:5000\r\na=max-message-size:262144\r\n";
 
 fn list(items: Vec<Value>) -> Vec<u8> {
     packed(&Value::Array(items))

@@ -3,5 +3,9 @@
 mod abuse;
 mod bystanders;
 mod client;
+mod connections;
+mod grid;
+mod limits;
+mod operation;
 mod protocol;
 mod world;

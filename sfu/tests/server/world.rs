@@ -27,7 +27,9 @@ pub(crate) struct World {
     key: KeyPair,
     /// For metrics; making one takes long.
     operator: reqwest::Client,
-    stop: oneshot::Sender<()>,
+    /// Dropped or sent, it means the same.
+    stop: Option<oneshot::Sender<()>>,
+    hurry: Option<oneshot::Sender<()>>,
     ended: JoinHandle<Ended>,
     _certificate: SelfSigned,
 }
@@ -53,10 +55,21 @@ impl World {
         let text = format!(
             "public_address = \"127.0.0.1:1\"\n[[authorization.keys]]\nkid = \"{}\"\nkty = \"OKP\"\ncrv = \"Ed25519\"\n\
              x = \"{}\"\n[http]\nbinding = \"127.0.0.1:0\"\ncertificate_file = {:?}\nprivatekey_file = {:?}\n\
-             webrtc_binding = \"127.0.0.1:0\"\nshards = 1\n[metrics]\nbinding = \"127.0.0.1:0\"\n{more}",
+             webrtc_binding = \"127.0.0.1:0\"\nshards = 1\n[metrics]\nbinding = \"127.0.0.1:0\"\n",
             jwk.kid, jwk.x, files.certificate_file, files.privatekey_file,
         );
+        let text = with(&text, more);
         let config = Config::parse(Path::new("test"), &text, Default::default()).expect("settings");
+        Self::of(config, key, certificate, drain).await
+    }
+
+    /// A server with these settings and this certificate, which takes tokens of this key.
+    pub(crate) async fn of(
+        config: Config,
+        key: KeyPair,
+        certificate: SelfSigned,
+        drain: Duration,
+    ) -> Self {
         let server = Server::bind(config, None).await.expect("free ports");
         let address = |address: Option<SocketAddr>| address.expect("it listens");
         let (http, webrtc, metrics) = (
@@ -65,11 +78,16 @@ impl World {
             server.metrics_addr(),
         );
         let (stop, stopped) = oneshot::channel::<()>();
+        let (hurry, hurried) = oneshot::channel::<()>();
         let shutdown = async {
-            // Dropped or sent, it means the same.
             let _ = stopped.await;
         };
-        let ended = tokio::spawn(server.run(shutdown, std::future::pending(), drain));
+        let hurried = async {
+            if hurried.await.is_err() {
+                std::future::pending().await
+            }
+        };
+        let ended = tokio::spawn(server.run(shutdown, hurried, drain));
         Self {
             http: address(http),
             webrtc: address(webrtc),
@@ -77,7 +95,8 @@ impl World {
             tls: trusting(&certificate),
             key,
             operator: reqwest::Client::new(),
-            stop,
+            stop: Some(stop),
+            hurry: Some(hurry),
             ended,
             _certificate: certificate,
         }
@@ -150,14 +169,21 @@ impl World {
     }
 
     /// Tells the server to end.
-    pub(crate) fn end(self) -> JoinHandle<Ended> {
-        drop(self.stop);
-        self.ended
+    pub(crate) fn end(&mut self) {
+        self.stop = None;
+    }
+
+    /// Tells a server that ends not to wait.
+    pub(crate) fn hurry(&mut self) {
+        let hurry = self.hurry.take().expect("once");
+        // A server that has ended needs no word.
+        let _ = hurry.send(());
     }
 
     /// Ends the server and waits for that.
-    pub(crate) async fn stop(self) {
-        let ended = timeout(PATIENCE, self.end()).await.expect("it ends");
+    pub(crate) async fn stop(mut self) {
+        self.end();
+        let ended = timeout(PATIENCE, &mut self.ended).await.expect("it ends");
         assert_eq!(ended.expect("no panic"), Ended::Asked);
     }
 }
@@ -174,4 +200,17 @@ fn trusting(certificate: &SelfSigned) -> Arc<ClientConfig> {
         .with_root_certificates(roots)
         .with_no_client_auth();
     Arc::new(config)
+}
+
+/// Settings with more settings, also in sections that are there.
+pub(crate) fn with(text: &str, more: &str) -> String {
+    let mut settings: toml::Table = toml::from_str(text).expect("TOML");
+    let more: toml::Table = toml::from_str(more).expect("TOML");
+    for (key, value) in more {
+        match (settings.get_mut(&key), value) {
+            (Some(toml::Value::Table(section)), toml::Value::Table(more)) => section.extend(more),
+            (_, value) => drop(settings.insert(key, value)),
+        }
+    }
+    toml::to_string(&settings).expect("TOML")
 }
