@@ -5,6 +5,8 @@ mod certificate;
 mod command;
 mod config;
 mod control;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod license;
 mod load;
 mod log;

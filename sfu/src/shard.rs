@@ -13,6 +13,8 @@ mod sessions;
 mod socket;
 mod worker;
 
+#[cfg(fuzzing)]
+pub(crate) use demux::{Packet, shard_of};
 pub(crate) use inbox::{Inbox, JoinRequest, Overloaded, Place, Request, SHARDS_MAX};
 pub(crate) use outlet::{Outlet, Outlets, outlet};
 pub(crate) use session::{Offer, Offers};

@@ -1,6 +1,6 @@
 //! Tasks that say yes or no.
 
-use std::{fs, process::Command};
+use std::{fs, path::Path, process::Command};
 
 use anyhow::{Context as _, Result, bail};
 
@@ -36,7 +36,28 @@ pub(crate) fn ci() -> Result<()> {
     run(&mut cargo(&lints))?;
     let mut doc = cargo(&["doc", "--workspace", "--no-deps", "--locked"]);
     run(doc.env("RUSTDOCFLAGS", "-D warnings"))?;
+    core_without_a_system()?;
     test()
+}
+
+/// A target without files, sockets and threads.
+const WASM: &str = "wasm32-unknown-unknown";
+
+/// The room builds where there is no operating system: what would need one fails here.
+fn core_without_a_system() -> Result<()> {
+    let mut rustc = Command::new("rustc");
+    rustc.current_dir(root());
+    rustc.args(["--print", "target-libdir", "--target", WASM]);
+    let output = rustc.output().context("rustc did not start")?;
+    let library = String::from_utf8(output.stdout)?;
+    if !output.status.success() || !Path::new(library.trim()).is_dir() {
+        say(&format!(
+            "NOT CHECKED: sfu-core for {WASM}; rustup target add {WASM}"
+        ));
+        return Ok(());
+    }
+    let core = ["check", "-p", "sfu-core", "--locked", "--target", WASM];
+    run(&mut cargo(&core))
 }
 
 /// The simulator is driven over HTTP, and every answer is held against openapi/odin-fleet.json, for each shape

@@ -1,6 +1,7 @@
 //! Project tasks: `cargo xtask test | ci | interop | openapi | bench | soak | fuzz | deny`.
 
 mod bench_gateway;
+mod bench_sfu_core;
 mod check;
 mod fuzz;
 mod interop;
@@ -74,6 +75,8 @@ enum Bench {
     Bridge,
     /// Connects of one core beside the signatures alone
     Gateway,
+    /// Packets and moves of the voice server's core beside a list of receivers and a scan of all places
+    SfuCore,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -84,6 +87,10 @@ enum Fuzz {
     GatewayApi,
     /// mock-fleet against openapi/odin-fleet.json
     MockFleet,
+    /// STUN packets and offers of the voice server from any bytes
+    Sfu,
+    /// Frames, voice datagrams, rooms and the directory from any bytes
+    SfuCore,
 }
 
 fn main() -> Result<()> {
@@ -102,11 +109,16 @@ fn main() -> Result<()> {
         Task::Bench {
             what: Bench::Gateway,
         } => bench_gateway::run_bench(),
+        Task::Bench {
+            what: Bench::SfuCore,
+        } => bench_sfu_core::run_bench(),
         Task::Soak { seconds } => load::soak(seconds),
         Task::Fuzz { what, seconds } => match what {
             Fuzz::Bridge => load::fuzz_bridge(),
             Fuzz::GatewayApi => fuzz::crate_targets("gateway-api", seconds),
             Fuzz::MockFleet => load::fuzz_mock_fleet(),
+            Fuzz::Sfu => fuzz::crate_targets("sfu", seconds),
+            Fuzz::SfuCore => fuzz::crate_targets("sfu-core", seconds),
         },
         Task::Deny => check::deny(),
     }

@@ -15,7 +15,7 @@ pub(crate) const SHARDS_MAX: usize = ALPHABET.len();
 
 /// What a packet is, by its first byte (RFC 7983).
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Packet<'a> {
+pub(crate) enum Packet<'a> {
     /// STUN, with the user fragment of the session it is for.
     Stun(&'a str),
     /// Anything a session that is known by its address may get.
@@ -25,7 +25,7 @@ pub(super) enum Packet<'a> {
 }
 
 impl<'a> Packet<'a> {
-    pub(super) fn of(bytes: &'a [u8]) -> Self {
+    pub(crate) fn of(bytes: &'a [u8]) -> Self {
         match bytes.first() {
             Some(0..=3) => {
                 let message = StunMessage::parse(bytes).ok();
@@ -55,7 +55,7 @@ pub(super) fn user_fragment(shard: ShardNumber, random: &[u8; RANDOM_CHARACTERS]
 }
 
 /// The shard that made a user fragment.
-pub(super) fn shard_of(user_fragment: &str) -> Option<ShardNumber> {
+pub(crate) fn shard_of(user_fragment: &str) -> Option<ShardNumber> {
     let first = user_fragment.bytes().next()?;
     let at = ALPHABET.iter().position(|it| *it == first)?;
     u8::try_from(at).ok().map(ShardNumber)
