@@ -1,5 +1,8 @@
 //! The loop of a shard: take packets and requests, forward, poll, send, sleep.
 
+mod forward;
+mod routing;
+
 use std::{
     collections::HashMap,
     io,
@@ -13,23 +16,17 @@ use nix::{
     poll::{PollFd, PollFlags, ppoll},
     sys::time::TimeSpec,
 };
-use sfu_core::{
-    Command, DropReason, MediaId, PeerId, RoomLimits, RoomNumber,
-    wire::datagram::{Datagram, DatagramError},
-};
+use sfu_core::{Command, DropReason, PeerId, RoomLimits, RoomNumber, wire::datagram::Datagram};
 
+use self::routing::{Owner, hand, is_stale, owner};
 use super::{
     ShardNumber,
-    demux::{Packet, shard_of},
-    inbox::{Handed, Inbox, Place, Request},
-    rooms::{Link, Rooms},
+    inbox::{Handed, Inbox, Request},
+    rooms::Rooms,
     sessions::{SessionNumber, Sessions, Voice},
     socket::{BATCH, Outgoing, Received, Wire},
 };
 use crate::metrics::{CallOutcome, Metrics, Queue, ShardCounters};
-
-/// Voice that is older than this is of no use to anybody: receivers have given up waiting for it.
-const VOICE_AGE_MAX: Duration = Duration::from_millis(100);
 
 /// Longest sleep: how late the figures of an idle shard may be.
 const SLEEP_MAX: Duration = Duration::from_secs(1);
@@ -295,119 +292,6 @@ impl Shard {
         self.voice = voice;
     }
 
-    /// A voice packet of a client: once for each of the medias it names.
-    fn voice(&mut self, now: Instant, packet: &Voice, arrived: Instant) -> Result<(), DropReason> {
-        let datagram = Datagram::parse(&packet.bytes).map_err(|error| match error {
-            DatagramError::TooLarge => DropReason::TooLarge,
-            DatagramError::Malformed(_) => DropReason::Malformed,
-        })?;
-        if !self.sessions.is_in_a_room(packet.session) {
-            return Err(DropReason::NoRoom);
-        }
-        if is_stale(now, arrived) {
-            return Err(DropReason::Stale);
-        }
-        if let [media] = datagram.medias() {
-            let (place, media) = self.place(packet.session, *media)?;
-            return self.forward_at(now, place, media, &datagram, arrived);
-        }
-        for media in datagram.medias() {
-            let cut = datagram.for_media(*media);
-            let result = Datagram::parse(&cut)
-                .map_err(|_| DropReason::Malformed)
-                .and_then(|cut| {
-                    let (place, media) = self.place(packet.session, *media)?;
-                    self.forward_at(now, place, media, &cut, arrived)
-                });
-            if let Err(reason) = result {
-                self.counters.dropped(reason.index());
-            }
-        }
-        Ok(())
-    }
-
-    fn place(&self, session: SessionNumber, media: u16) -> Result<(Place, MediaId), DropReason> {
-        let media = MediaId::new(media.into()).ok_or(DropReason::ForeignMedia)?;
-        let place = self
-            .sessions
-            .place(session, media)
-            .ok_or(DropReason::ForeignMedia)?;
-        Ok((place, media))
-    }
-
-    /// Forwards here, or hands over to the shard of the room.
-    fn forward_at(
-        &mut self,
-        now: Instant,
-        place: Place,
-        media: MediaId,
-        datagram: &Datagram<'_>,
-        arrived: Instant,
-    ) -> Result<(), DropReason> {
-        if place.shard == self.settings.number {
-            return self.forward(now, place, media, datagram, arrived);
-        }
-        let packet = Handed::Voice {
-            place,
-            media,
-            bytes: Bytes::copy_from_slice(datagram.bytes()),
-            arrived,
-        };
-        hand(&self.inboxes, place.shard, packet)
-    }
-
-    fn forward(
-        &mut self,
-        now: Instant,
-        place: Place,
-        media: MediaId,
-        datagram: &Datagram<'_>,
-        arrived: Instant,
-    ) -> Result<(), DropReason> {
-        let Self {
-            rooms,
-            sessions,
-            inboxes,
-            counters,
-            settings,
-            ..
-        } = self;
-        let bytes = datagram.bytes();
-        let mut shared: Option<Bytes> = None;
-        let mut delivered = 0;
-        let deliver = |link: Link| {
-            let result = match link.shard == settings.number {
-                true => sessions
-                    .deliver(link.client, bytes)
-                    .map(|()| delivered += 1),
-                false => {
-                    let bytes = shared
-                        .get_or_insert_with(|| Bytes::copy_from_slice(bytes))
-                        .clone();
-                    let packet = Handed::Deliver {
-                        client: link.client,
-                        bytes,
-                        arrived,
-                    };
-                    hand(inboxes, link.shard, packet)
-                }
-            };
-            if let Err(reason) = result {
-                counters.dropped(reason.index());
-            }
-        };
-        let customer = rooms.forward(now, place, media, datagram, deliver, || {
-            counters.dropped(DropReason::StreamLimit.index());
-        })?;
-        customer.incoming(bytes.len());
-        customer.outgoing(bytes.len() * delivered);
-        counters.packets_out(delivered, bytes.len() * delivered);
-        if delivered > 0 {
-            self.forwarded.push(arrived);
-        }
-        Ok(())
-    }
-
     fn send(&mut self) {
         self.counters
             .queue_depth(Queue::Outgoing, self.packets.len());
@@ -499,52 +383,4 @@ impl Shard {
             tracing::warn!(method, %peer, took_ms = took.as_millis(), "a call took long");
         }
     }
-}
-
-enum Owner {
-    Here(SessionNumber),
-    There(ShardNumber),
-}
-
-/// Whose a packet is: by its address, or by the user fragment that STUN names.
-fn owner(
-    now: Instant,
-    sessions: &mut Sessions,
-    foreign: &HashMap<SocketAddr, ShardNumber>,
-    shard: ShardNumber,
-    source: SocketAddr,
-    bytes: &[u8],
-) -> Result<Owner, DropReason> {
-    match Packet::of(bytes) {
-        Packet::Unknown => Err(DropReason::UnknownPacket),
-        Packet::Dtls => match sessions.by_address(source) {
-            Some(number) => Ok(Owner::Here(number)),
-            None => foreign
-                .get(&source)
-                .map(|shard| Owner::There(*shard))
-                .ok_or(DropReason::UnknownAddress),
-        },
-        Packet::Stun(user_fragment) => {
-            if let Some(number) = sessions.by_user_fragment(user_fragment) {
-                sessions.learn(now, number, source)?;
-                return Ok(Owner::Here(number));
-            }
-            let other = shard_of(user_fragment).filter(|other| *other != shard);
-            other.map(Owner::There).ok_or(DropReason::UnknownAddress)
-        }
-    }
-}
-
-fn hand(inboxes: &[Arc<Inbox>], shard: ShardNumber, packet: Handed) -> Result<(), DropReason> {
-    let inbox = inboxes
-        .get(shard.index())
-        .ok_or(DropReason::UnknownAddress)?;
-    inbox
-        .hand(packet)
-        .then_some(())
-        .ok_or(DropReason::QueueFull)
-}
-
-fn is_stale(now: Instant, arrived: Instant) -> bool {
-    now.saturating_duration_since(arrived) > VOICE_AGE_MAX
 }
