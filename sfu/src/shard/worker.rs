@@ -270,7 +270,7 @@ impl Shard {
                 arrived,
             } => match is_stale(now, arrived) {
                 true => Err(DropReason::Stale),
-                false => self.sessions.deliver(client, &bytes).map(|()| {
+                false => self.sessions.deliver(now, client, &bytes).map(|()| {
                     self.counters.packets_out(1, bytes.len());
                     self.forwarded.push(arrived);
                 }),
@@ -378,7 +378,7 @@ impl Shard {
         let deliver = |link: Link| {
             let result = match link.shard == settings.number {
                 true => sessions
-                    .deliver(link.client, bytes)
+                    .deliver(now, link.client, bytes)
                     .map(|()| delivered += 1),
                 false => {
                     let bytes = shared
