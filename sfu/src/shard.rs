@@ -4,6 +4,7 @@
 //! A room lives on one shard, and so does a session, mostly the same one. Where they differ (a token for rooms with
 //! nothing in common) packets cross once, over a queue that drops when it is full.
 
+mod backlog;
 mod demux;
 mod inbox;
 mod outlet;

@@ -17,16 +17,12 @@ use str0m::{
     net::{Protocol, Receive},
 };
 
-use super::{ClientId, ShardNumber, demux::user_fragment, socket::Outgoing};
+use super::{ClientId, ShardNumber, backlog::Backlog, demux::user_fragment, socket::Outgoing};
 
 /// The SCTP stream that web clients use; it is never announced.
 const VOICE_STREAM: u16 = 2;
 
-/// Bytes that may wait in SCTP before voice for this client is dropped. Above one packet's worth its congestion control
-/// holds voice back, and every poll walks through what waits: measured, that ends in a collapse.
-const BUFFERED_BYTES_MAX: usize = 1_200;
-
-/// Bytes SCTP may hold at all: more than [`BUFFERED_BYTES_MAX`] and a packet, and little for each client.
+/// Bytes SCTP may hold at all: more than a [`Backlog`] and a packet, and little for each client.
 const SCTP_BYTES_MAX: usize = 16 * 1024;
 
 /// Outputs of one poll. A session that has more to say is polled again in the next round, so that none holds the others
@@ -174,6 +170,7 @@ pub(super) struct Session {
     rtc: Rtc,
     channel: ChannelId,
     is_open: bool,
+    backlog: Backlog,
 }
 
 impl Session {
@@ -184,6 +181,7 @@ impl Session {
             rtc: offer.rtc,
             channel: offer.channel,
             is_open: false,
+            backlog: Backlog::default(),
         }
     }
 
@@ -212,21 +210,26 @@ impl Session {
     }
 
     /// Puts voice into the channel, to be sent by the next poll.
-    pub(super) fn write(&mut self, bytes: &[u8]) -> Result<(), DropReason> {
+    pub(super) fn write(&mut self, now: Instant, bytes: &[u8]) -> Result<(), DropReason> {
         if !self.is_open {
             return Err(DropReason::NoChannel);
         }
         let channel = self.channel;
+        let mut backlog = std::mem::take(&mut self.backlog);
         let written = self.guarded(|rtc| {
             let Some(mut channel) = rtc.channel(channel) else {
                 return Ok(Err(DropReason::NoChannel));
             };
-            if channel.buffered_amount() > BUFFERED_BYTES_MAX {
+            if backlog.is_too_long(now, channel.buffered_amount()) {
                 return Ok(Err(DropReason::SlowReceiver));
             }
-            let is_taken = channel.write(true, bytes)?;
-            Ok(is_taken.then_some(()).ok_or(DropReason::SlowReceiver))
+            if !channel.write(true, bytes)? {
+                return Ok(Err(DropReason::SlowReceiver));
+            }
+            backlog.wrote(now, bytes.len());
+            Ok(Ok(()))
         });
+        self.backlog = backlog;
         written.unwrap_or(Err(DropReason::NoChannel))
     }
 

@@ -222,11 +222,16 @@ impl Sessions {
     }
 
     /// Gives voice to a client.
-    pub(super) fn deliver(&mut self, client: ClientId, bytes: &[u8]) -> Result<(), DropReason> {
+    pub(super) fn deliver(
+        &mut self,
+        now: Instant,
+        client: ClientId,
+        bytes: &[u8],
+    ) -> Result<(), DropReason> {
         let number = *self.by_client.get(&client).ok_or(DropReason::NoChannel)?;
         let entry = self.entries.get_mut(number.0).and_then(Option::as_mut);
         let entry = entry.ok_or(DropReason::NoChannel)?;
-        entry.session.write(bytes)?;
+        entry.session.write(now, bytes)?;
         self.touch(number);
         Ok(())
     }

@@ -267,7 +267,7 @@ impl Shard {
                 arrived,
             } => match is_stale(now, arrived) {
                 true => Err(DropReason::Stale),
-                false => self.sessions.deliver(client, &bytes).map(|()| {
+                false => self.sessions.deliver(now, client, &bytes).map(|()| {
                     self.counters.packets_out(1, bytes.len());
                     self.forwarded.push(arrived);
                 }),

@@ -22,16 +22,16 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 pub(crate) struct World {
     pub(crate) http: SocketAddr,
     pub(crate) webrtc: SocketAddr,
-    metrics: SocketAddr,
+    pub(crate) metrics: SocketAddr,
     pub(crate) tls: Arc<ClientConfig>,
-    key: KeyPair,
+    pub(crate) key: KeyPair,
     /// For metrics; making one takes long.
-    operator: reqwest::Client,
+    pub(crate) operator: reqwest::Client,
     /// Dropped or sent, it means the same.
-    stop: Option<oneshot::Sender<()>>,
-    hurry: Option<oneshot::Sender<()>>,
-    ended: JoinHandle<Ended>,
-    _certificate: SelfSigned,
+    pub(crate) stop: Option<oneshot::Sender<()>>,
+    pub(crate) hurry: Option<oneshot::Sender<()>>,
+    pub(crate) ended: JoinHandle<Ended>,
+    pub(crate) _certificate: SelfSigned,
 }
 
 impl World {
@@ -47,18 +47,8 @@ impl World {
 
     /// As [`Self::start_with`]; at its end, those who are in may stay for so long.
     pub(crate) async fn start_draining(more: &str, drain: Duration) -> Self {
-        let key = AccessKey::from_random(&[7; 31]).key_pair();
-        let jwk = key.public_jwk();
-        let certificate =
-            SelfSigned::new(&["127.0.0.1".parse().expect("an address")]).expect("a certificate");
-        let files = certificate.files();
-        let text = format!(
-            "public_address = \"127.0.0.1:1\"\n[[authorization.keys]]\nkid = \"{}\"\nkty = \"OKP\"\ncrv = \"Ed25519\"\n\
-             x = \"{}\"\n[http]\nbinding = \"127.0.0.1:0\"\ncertificate_file = {:?}\nprivatekey_file = {:?}\n\
-             webrtc_binding = \"127.0.0.1:0\"\nshards = 1\n[metrics]\nbinding = \"127.0.0.1:0\"\n",
-            jwk.kid, jwk.x, files.certificate_file, files.privatekey_file,
-        );
-        let text = with(&text, more);
+        let (key, certificate) = credentials();
+        let text = settings(&key, &certificate, more);
         let config = Config::parse(Path::new("test"), &text, Default::default()).expect("settings");
         Self::of(config, key, certificate, drain).await
     }
@@ -84,7 +74,7 @@ impl World {
         };
         let hurried = async {
             if hurried.await.is_err() {
-                std::future::pending().await
+                std::future::pending::<()>().await;
             }
         };
         let ended = tokio::spawn(server.run(shutdown, hurried, drain));
@@ -188,7 +178,28 @@ impl World {
     }
 }
 
-fn trusting(certificate: &SelfSigned) -> Arc<ClientConfig> {
+/// The key that signs tokens, and a certificate for this machine.
+pub(crate) fn credentials() -> (KeyPair, SelfSigned) {
+    let key = AccessKey::from_random(&[7; 31]).key_pair();
+    let certificate = SelfSigned::new(&["127.0.0.1".parse().expect("an address")]);
+    (key, certificate.expect("a certificate"))
+}
+
+/// The text of a server's settings, with more settings.
+pub(crate) fn settings(key: &KeyPair, certificate: &SelfSigned, more: &str) -> String {
+    let jwk = key.public_jwk();
+    let files = certificate.files();
+    let text = format!(
+        "public_address = \"127.0.0.1:1\"\n[[authorization.keys]]\nkid = \"{}\"\nkty = \"OKP\"\ncrv = \"Ed25519\"\n\
+         x = \"{}\"\n[http]\nbinding = \"127.0.0.1:0\"\ncertificate_file = {:?}\nprivatekey_file = {:?}\n\
+         webrtc_binding = \"127.0.0.1:0\"\nshards = 1\n[metrics]\nbinding = \"127.0.0.1:0\"\n",
+        jwk.kid, jwk.x, files.certificate_file, files.privatekey_file,
+    );
+    with(&text, more)
+}
+
+/// Trusts this certificate alone.
+pub(crate) fn trusting(certificate: &SelfSigned) -> Arc<ClientConfig> {
     let file = certificate.files().certificate_file;
     let mut roots = RootCertStore::empty();
     let leaf = CertificateDer::from_pem_file(file).expect("a certificate");

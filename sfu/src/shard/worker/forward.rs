@@ -104,10 +104,11 @@ impl Shard {
         let bytes = datagram.bytes();
         let mut shared: Option<Bytes> = None;
         let mut delivered = 0;
+        let mut handed = 0;
         let deliver = |link: Link| {
             let result = match link.shard == settings.number {
                 true => sessions
-                    .deliver(link.client, bytes)
+                    .deliver(now, link.client, bytes)
                     .map(|()| delivered += 1),
                 false => {
                     let bytes = shared
@@ -118,7 +119,7 @@ impl Shard {
                         bytes,
                         arrived,
                     };
-                    hand(inboxes, link.shard, packet)
+                    hand(inboxes, link.shard, packet).map(|()| handed += 1)
                 }
             };
             if let Err(reason) = result {
@@ -129,7 +130,7 @@ impl Shard {
             counters.dropped(DropReason::StreamLimit.index());
         })?;
         customer.incoming(bytes.len());
-        customer.outgoing(bytes.len() * delivered);
+        customer.outgoing(bytes.len() * (delivered + handed));
         counters.packets_out(delivered, bytes.len() * delivered);
         if delivered > 0 {
             self.forwarded.push(arrived);
