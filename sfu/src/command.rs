@@ -206,7 +206,7 @@ impl Dev {
         let jwk = access_key.key_pair().public_jwk();
         let tls = certificate.files();
         let text = format!(
-            "public_address = \"127.0.0.1:4433\"\n[[authorization.keys]]\nkid = {:?}\nkty = \"OKP\"\ncrv = \"Ed25519\"\nx = {:?}\n\
+            "public_address = \"127.0.0.1:4433\"\n[[authorization.keys]]\nkid = \"{}\"\nkty = \"OKP\"\ncrv = \"Ed25519\"\nx = {:?}\n\
              [http]\nbinding = \"127.0.0.1:4433\"\ncertificate_file = {:?}\nprivatekey_file = {:?}\nwebrtc_binding = \"127.0.0.1:8844\"\n\
              [metrics]\nbinding = \"127.0.0.1:9000\"\n",
             jwk.kid, jwk.x, tls.certificate_file, tls.privatekey_file,
@@ -224,5 +224,23 @@ impl Dev {
     )]
     fn introduce(&self) {
         println!("access key: {}", self.access_key.expose());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_for_this_machine_takes_tokens_of_the_key_it_prints() {
+        let dev = Dev::new().unwrap();
+        let config = Config::parse(Path::new("--dev"), &dev.text, [].into()).unwrap();
+        Server::check(&config, None).unwrap();
+        let printed: AccessKey = dev.access_key.expose().parse().unwrap();
+        assert_eq!(config.authorization.keys, [printed.key_pair().public_jwk()]);
+        let http = config.http.unwrap();
+        assert!(http.binding.ip().is_loopback() && http.webrtc_binding.ip().is_loopback());
+        let another = Dev::new().unwrap();
+        assert_ne!(another.access_key.expose(), dev.access_key.expose());
     }
 }

@@ -92,11 +92,9 @@ impl Server {
         let mut duties = JoinSet::new();
         if let Some(web) = self.web {
             if let Some(reload) = reload {
-                duties.spawn(reload_on_hangup(
-                    Arc::clone(&control),
-                    web.certificate.clone(),
-                    reload,
-                ));
+                let certificate = web.certificate.clone();
+                let reloads = reload_on_hangup(Arc::clone(&control), certificate, reload);
+                duties.spawn(unless(stopping.clone(), reloads));
             }
             let router = signalling::router(Arc::clone(&control));
             let stop = until(stopping.clone());
@@ -114,7 +112,8 @@ impl Server {
                 Ended::Asked
             });
         }
-        duties.spawn(look_at_load(Arc::clone(&control), self.config.clone()));
+        let looks = look_at_load(Arc::clone(&control), self.config.clone());
+        duties.spawn(unless(stopping.clone(), looks));
         if let Some(supervisor) = &self.supervisor {
             duties.spawn(report(
                 Arc::clone(&control),
@@ -132,7 +131,7 @@ impl Server {
             });
         }
         if let Some(license) = self.license {
-            duties.spawn(until_license_ends(license));
+            duties.spawn(unless(stopping.clone(), until_license_ends(license)));
         }
         let mut threads = self.threads;
         let ended = tokio::select! {
@@ -180,6 +179,17 @@ async fn any_ends(threads: &mut [Thread]) {
 
 async fn until(mut stopping: watch::Receiver<bool>) {
     let _ = stopping.wait_for(|stop| *stop).await;
+}
+
+/// A duty that has no end of its own.
+async fn unless(
+    stopping: watch::Receiver<bool>,
+    duty: impl Future<Output = Ended> + Send,
+) -> Ended {
+    tokio::select! {
+        ended = duty => ended,
+        () = until(stopping) => Ended::Asked,
+    }
 }
 
 /// Nobody comes in, the gateway is told, time to leave, everybody out.

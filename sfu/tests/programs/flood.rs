@@ -5,7 +5,7 @@ use std::{net::UdpSocket, thread, time::Duration};
 use tokio::time::timeout;
 
 use crate::{
-    client::{OFFER, map},
+    client::{OFFER, binding_request, map},
     world::{Folder, World},
 };
 
@@ -14,21 +14,6 @@ const BURST: usize = 64;
 
 /// What a server may keep of a flood, in KiB: nothing but what its allocator does not give back.
 const KEPT_KIB_MAX: u64 = 8 * 1024;
-
-/// A STUN binding request (RFC 8489) that names this user fragment; it is signed by nobody.
-fn binding_request(user_fragment: &str, random: &mut fastrand::Rng) -> Vec<u8> {
-    let username = format!("{user_fragment}:nobody");
-    let padded = username.len().next_multiple_of(4);
-    let mut bytes = vec![0, 1];
-    bytes.extend(u16::try_from(padded + 4).expect("short").to_be_bytes());
-    bytes.extend([0x21, 0x12, 0xa4, 0x42]);
-    bytes.extend((0..12).map(|_| random.u8(..)));
-    bytes.extend([0, 6]);
-    bytes.extend(u16::try_from(username.len()).expect("short").to_be_bytes());
-    bytes.extend(username.as_bytes());
-    bytes.resize(20 + 4 + padded, 0);
-    bytes
-}
 
 fn noise(first: std::ops::RangeInclusive<u8>, most: usize, random: &mut fastrand::Rng) -> Vec<u8> {
     let length = random.usize(1..most);
@@ -42,10 +27,10 @@ fn packet(kind: usize, known: &str, random: &mut fastrand::Rng) -> Vec<u8> {
     match kind % 8 {
         0 => {
             let fragment: String = (0..16).map(|_| random.alphanumeric()).collect();
-            binding_request(&fragment, random)
+            binding_request(&fragment)
         }
         1 => {
-            let mut bytes = binding_request("AAAA", random);
+            let mut bytes = binding_request("AAAA");
             let at = random.usize(..bytes.len());
             bytes[at] = random.u8(..);
             bytes
@@ -54,7 +39,7 @@ fn packet(kind: usize, known: &str, random: &mut fastrand::Rng) -> Vec<u8> {
         3 => noise(20..=63, 1_400, random),
         4 => noise(64..=255, 1_400, random),
         5 => noise(20..=63, 60_000, random),
-        6 => binding_request(known, random),
+        6 => binding_request(known),
         _ => Vec::new(),
     }
 }
@@ -96,24 +81,21 @@ async fn packets_from_nobody_are_counted_and_cost_nothing() {
     tokio::task::block_in_place(|| flood(&world, known, WARM_UP, seed));
     let before = world.resident_kib();
     let calls = async {
-        let mut calls = 0_u64;
         loop {
             let call = alice.room.call("Nothing", map([]));
             let answer = timeout(Duration::from_secs(1), call).await;
             answer.expect("answered soon").expect_err("unknown");
-            calls += 1;
             tokio::time::sleep(Duration::from_millis(150)).await;
         }
-        #[expect(unreachable_code, reason = "says what the block gives")]
-        calls
     };
     let world = &mut world;
     let flooded = async {
         tokio::task::block_in_place(|| flood(world, known, PACKETS, seed + 1));
     };
     tokio::select! {
+        biased;
+        () = calls => {}
         () = flooded => {}
-        _ = calls => {}
     }
     let grown = world.resident_kib().saturating_sub(before);
     assert!(
@@ -126,13 +108,15 @@ async fn packets_from_nobody_are_counted_and_cost_nothing() {
         let count = counted(&format!("\"{reason}\"")).await;
         assert!(count > all * share * 0.8, "{reason}: {count} of {all}");
     }
+    // The rest names a session that is there: its connection ignores what nobody signed.
     let count = counted("").await;
-    assert!((all * 0.8..=all).contains(&count), "{count} of {all}");
+    assert!((all * 0.5..=all).contains(&count), "{count} of {all}");
     assert!(
         world.is_running() && !world.log().contains("panicked"),
         "{}",
         world.log()
     );
-    world.member("room", "bob").await;
-    alice.room.update("PeerJoined").await;
+    let mut bob = world.member("room", "bob").await;
+    world.member("room", "carol").await;
+    bob.room.update("PeerJoined").await;
 }

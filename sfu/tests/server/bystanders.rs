@@ -2,12 +2,14 @@
 
 use std::time::Duration;
 
+use futures::{SinkExt as _, StreamExt as _};
 use rmpv::Value;
 use tokio::time::{Instant, timeout};
+use tokio_tungstenite::tungstenite::Message;
 
 use crate::{
-    client::{Member, Stream, map},
-    world::World,
+    client::{Member, Stream, map, packed},
+    world::{PATIENCE, World},
 };
 
 /// Longest time for everything that two clients do here, on a machine with much to do.
@@ -27,7 +29,7 @@ impl World {
             alice.room.update("PeerLeft").await;
             alice.goes().await;
         };
-        timeout(UNAFFECTED, two)
+        timeout(UNAFFECTED, Box::pin(two))
             .await
             .unwrap_or_else(|_| panic!("others wait for {:?}", began.elapsed()));
     }
@@ -57,20 +59,22 @@ impl Member {
     }
 }
 
-impl Stream {
-    /// Sends several calls at once and collects the answers in the order in which they come: id, error, time since the
-    /// calls. Ends early, with the close code, when the stream is closed.
-    pub(crate) async fn flood(
-        &mut self,
-        calls: u64,
-    ) -> (Vec<(u64, Option<String>, Duration)>, Option<u16>) {
-        use futures::{SinkExt as _, StreamExt as _};
-        use tokio_tungstenite::tungstenite::Message;
+/// An answer to a call among many.
+pub(crate) struct Answered {
+    pub(crate) id: u64,
+    pub(crate) error: Option<String>,
+    /// How long after the first call.
+    pub(crate) after: Duration,
+}
 
+impl Stream {
+    /// Sends several calls at once and collects the answers in the order in which they come. Ends early, with the close
+    /// code, when the stream is closed.
+    pub(crate) async fn flood(&mut self, calls: u64) -> (Vec<Answered>, Option<u16>) {
         let began = Instant::now();
         for id in 0..calls {
             let call = vec![0.into(), id.into(), "Nothing".into(), map([])];
-            let frame = crate::client::packed(&Value::Array(call));
+            let frame = packed(&Value::Array(call));
             // The server may have had enough by now.
             if self
                 .socket
@@ -84,13 +88,14 @@ impl Stream {
         let _ = self.socket.flush().await;
         let mut answers = Vec::new();
         while (answers.len() as u64) < calls {
-            let message = timeout(crate::world::PATIENCE, self.socket.next()).await;
+            let message = timeout(PATIENCE, self.socket.next()).await;
             match message.expect("answers or the end") {
                 Some(Ok(Message::Binary(frame))) => {
                     let frame = rmpv::decode::read_value(&mut &frame[..]).expect("MessagePack");
                     let id = frame[1].as_u64().expect("an id");
                     let error = frame[2].as_str().map(str::to_owned);
-                    answers.push((id, error, began.elapsed()));
+                    let after = began.elapsed();
+                    answers.push(Answered { id, error, after });
                 }
                 Some(Ok(Message::Close(frame))) => {
                     return (answers, frame.map(|frame| frame.code.into()));

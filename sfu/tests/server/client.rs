@@ -291,3 +291,31 @@ pub(crate) fn packed(value: &Value) -> Vec<u8> {
     rmpv::encode::write_value(&mut bytes, value).expect("writing to memory");
     bytes
 }
+
+/// A STUN binding request (RFC 8489) for the session with this user fragment, with all that a request of ICE has; the
+/// signature in it is nobody's.
+pub(crate) fn binding_request(user_fragment: &str) -> Vec<u8> {
+    let mut username = format!("{user_fragment}:them").into_bytes();
+    let length = u16::try_from(username.len()).expect("a short name");
+    username.resize(username.len().next_multiple_of(4), 0);
+    let priority = [0, 0x24, 0, 4, 1, 2, 3, 4];
+    let integrity = [&[0, 8, 0, 20][..], &[0; 20]].concat();
+    let attributes = [
+        &[0, 6],
+        &length.to_be_bytes()[..],
+        &username,
+        &priority,
+        &integrity,
+    ]
+    .concat();
+    let length = u16::try_from(attributes.len()).expect("short attributes");
+    let cookie = [0x21, 0x12, 0xa4, 0x42];
+    [
+        &[0, 1],
+        &length.to_be_bytes()[..],
+        &cookie,
+        &[7; 12],
+        &attributes,
+    ]
+    .concat()
+}

@@ -11,7 +11,10 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
-use crate::{client::map, world::World};
+use crate::{
+    client::{binding_request, map},
+    world::World,
+};
 
 /// How long the server lets a connection stand still on its way to a client.
 const WAY_IN: Duration = Duration::from_secs(10);
@@ -57,19 +60,19 @@ async fn stops_half_way(world: &World) {
     let mut half = tcp().await;
     half.write_all(&[22, 3, 1, 2, 0, 1, 0, 1, 252, 3, 3])
         .await
-        .unwrap();
+        .expect("it is open");
     let asks_nothing = world.connect().await;
     let mut half_head = world.connect().await;
     half_head
         .write_all(b"GET /main HTTP/1.1\r\nhost: a\r\n")
         .await
-        .unwrap();
+        .expect("it is open");
     let no_websocket = "POST /main HTTP/1.1\r\nhost: a\r\ncontent-length: 1000000\r\n\r\n";
     let mut endless_body = world.connect().await;
     endless_body
         .write_all(no_websocket.as_bytes())
         .await
-        .unwrap();
+        .expect("it is open");
     let ends = async {
         for took in [
             end_of(silent, "a connection without TLS", began),
@@ -114,7 +117,7 @@ async fn never_authenticate(world: &World) {
 
 async fn a_stream_is_not_opened(world: &World) {
     let mut main = world.authenticated(&world.token_for("late", "late")).await;
-    let name = main.join("late", b"", [0.0; 3]).await.unwrap();
+    let name = main.join("late", b"", [0.0; 3]).await.expect("let in");
     world.settles("sfu_rooms", "", 1.0).await;
     sleep(WAY_IN + Duration::from_millis(500)).await;
     assert_eq!(
@@ -278,7 +281,7 @@ async fn a_peer_that_does_not_read_has_to_leave() {
                 }
                 _ => {
                     has_left |= params["peer_id"].as_u64() == Some(slow.peer)
-                        && params["kind"].as_str() == Some("PeerLeft")
+                        && params["kind"].as_str() == Some("PeerLeft");
                 }
             }
         }
@@ -293,5 +296,26 @@ async fn a_peer_that_does_not_read_has_to_leave() {
     alice.goes().await;
     bob.goes().await;
     world.everybody_is_gone().await;
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn packets_for_no_session_are_counted_on_whichever_shard_they_come() {
+    let world = World::start_with("[http]\nshards = 2\n").await;
+    let socket = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    // For a session of the first shard, of the second, and of one that is not there.
+    for shard in ["A", "B", "Z"] {
+        let request = binding_request(&format!("{shard}AAAAAAAAAAAAAAA"));
+        socket.send_to(&request, world.webrtc).await.unwrap();
+    }
+    socket.send_to(&[22, 254, 253], world.webrtc).await.unwrap();
+    world
+        .settles("sfu_drops_total", "\"unknown_address\"", 4.0)
+        .await;
+    socket.send_to(&[200; 100], world.webrtc).await.unwrap();
+    world
+        .settles("sfu_drops_total", "\"unknown_packet\"", 1.0)
+        .await;
+    world.others_are_unaffected().await;
     world.stop().await;
 }

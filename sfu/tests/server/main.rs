@@ -2,10 +2,12 @@
 
 mod abuse;
 mod bystanders;
+mod calls;
 mod client;
 mod connections;
 mod grid;
 mod limits;
+mod offers;
 mod operation;
 mod protocol;
 mod world;

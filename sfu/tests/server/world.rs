@@ -18,6 +18,10 @@ use tokio::{
 /// Nothing here takes this long.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
+/// Calls are not what is limited here.
+pub(crate) const ANY_RATE: &str =
+    "[limit.peer]\nincoming_messages = { rate = 1000000, capacity = 1000000, overflow = 10 }\n";
+
 /// A running server.
 pub(crate) struct World {
     pub(crate) http: SocketAddr,
