@@ -97,3 +97,15 @@ fn start_log() {
         .with_env_filter(EnvFilter::from_default_env())
         .init();
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn flags_do_not_contradict_each_other() {
+        Arguments::command().debug_assert();
+    }
+}

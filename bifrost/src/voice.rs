@@ -31,6 +31,7 @@ const READY_PAUSE: Duration = Duration::from_millis(50);
 
 /// Where the parts listen, and what they take.
 #[derive(Args, Clone, Debug, Default)]
+#[group(id = "voice")]
 pub(crate) struct Options {
     /// Port of the gateway, HTTPS (7000; 0 takes a free one)
     #[arg(long)]

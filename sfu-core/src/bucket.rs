@@ -56,33 +56,31 @@ pub enum Passage {
 pub struct Gate {
     bucket: TokenBucket,
     wait_max: Duration,
-    refused: u32,
-    refused_max: u32,
+    refusals: TokenBucket,
 }
 
 impl Gate {
-    /// `overflow` commands may wait. Twice as many refusals in a row as could pass at once and wait is too many: a client
-    /// that only had too much to say has stopped by then.
+    /// `overflow` commands may wait. Refusals have a bucket of their own: as many as could pass and wait twice over may
+    /// come at once, and as many a second as pass in one. Whoever sends more than twice what is allowed, and does not
+    /// stop, has used them up soon.
     pub fn new(now: Instant, rate: u32, capacity: u32, overflow: u32) -> Self {
         let bucket = TokenBucket::new(now, rate, capacity);
+        let refusals = capacity.saturating_add(overflow).saturating_mul(2);
         Self {
             wait_max: bucket.interval * overflow,
             bucket,
-            refused: 0,
-            refused_max: capacity.saturating_add(overflow).saturating_mul(2),
+            refusals: TokenBucket::new(now, rate, refusals),
         }
     }
 
     /// A command has come.
     pub fn pass(&mut self, now: Instant) -> Passage {
         if let Some(wait) = self.bucket.take_within(now, self.wait_max) {
-            self.refused = 0;
             return Passage::After(wait);
         }
-        self.refused += 1;
-        match self.refused > self.refused_max {
-            true => Passage::Disconnect,
-            false => Passage::Refused,
+        match self.refusals.take(now) {
+            true => Passage::Refused,
+            false => Passage::Disconnect,
         }
     }
 }
@@ -122,16 +120,34 @@ mod tests {
         assert_eq!(gate.pass(now), Passage::Disconnect);
     }
 
-    #[test]
-    fn a_client_that_pauses_is_not_disconnected() {
+    /// Commands every so often for an hour; whether the client is still connected then.
+    fn survives(times: u32, every: Duration) -> bool {
         let mut now = origin();
         let mut gate = Gate::new(now, 10, 50, 20);
-        for _ in 0..1_000 {
-            for _ in 0..100 {
-                assert_ne!(gate.pass(now), Passage::Disconnect);
+        let end = now + Duration::from_secs(3600);
+        while now < end {
+            for _ in 0..times {
+                if gate.pass(now) == Passage::Disconnect {
+                    return false;
+                }
             }
-            now += Duration::from_secs(1);
+            now += every;
         }
+        true
+    }
+
+    #[test]
+    fn only_whoever_goes_on_is_disconnected() {
+        assert!(
+            survives(200, Duration::from_secs(30)),
+            "too much, then a pause"
+        );
+        assert!(survives(1, Duration::from_millis(60)), "somewhat too fast");
+        assert!(
+            !survives(1, Duration::from_millis(10)),
+            "at ten times the rate, without a pause"
+        );
+        assert!(!survives(100, Duration::from_secs(1)), "the same in bursts");
     }
 
     #[test]

@@ -9,6 +9,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
+use service::SettingsError;
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::{mpsc, watch},
@@ -317,33 +318,36 @@ async fn reload_on_hangup(
         return Ended::Asked;
     };
     while hangup.recv().await.is_some() {
-        let read = async {
-            let text = std::fs::read_to_string(&reload.config).map_err(|cause| {
-                service::SettingsError::File {
-                    path: reload.config.display().to_string(),
-                    cause,
-                }
-            })?;
-            super::settle(&reload.config, &text, service::variables()).await
-        };
-        let config = match read.await {
-            Ok(config) => config,
+        match reload_all(&control, &certificate, &reload).await {
+            Ok(()) => tracing::info!(
+                "certificates, keys and the log's verbosity were read again; other settings need a restart"
+            ),
             Err(error) => {
                 let error = anyhow::Error::from(error);
-                tracing::error!("the settings stay as they were: {error:#}");
-                continue;
+                tracing::error!("what was not read again stays as it was: {error:#}");
             }
-        };
-        control.authenticator.set_keys(&config.authorization);
-        reload.log.change(&config.log);
-        if let Some(http) = &config.http
-            && let Err(error) = certificate.reload(&http.tls)
-        {
-            tracing::error!("the certificate stays as it was: {error}");
         }
-        tracing::info!(
-            "certificates, keys and the log's verbosity were read again; other settings need a restart"
-        );
     }
     Ended::Asked
+}
+
+async fn reload_all(
+    control: &Control,
+    certificate: &Certificate,
+    reload: &Reload,
+) -> Result<(), ServerError> {
+    let path = &reload.config;
+    let text = std::fs::read_to_string(path).map_err(|cause| SettingsError::File {
+        path: path.display().to_string(),
+        cause,
+    })?;
+    let own = Config::parse(path, &text, service::variables())?;
+    reload.log.change(&own.log);
+    if let Some(http) = &own.http {
+        certificate.reload(&http.tls)?;
+    }
+    // Last: below a gateway this waits until the gateway answers.
+    let config = super::settle(path, &text, service::variables()).await?;
+    control.authenticator.set_keys(&config.authorization);
+    Ok(())
 }
