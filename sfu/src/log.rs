@@ -45,13 +45,16 @@ fn filter(config: &Log) -> EnvFilter {
     }
 }
 
-/// The libraries of the media path speak of every packet: they are a step quieter than the server.
+/// The libraries of the media path speak of every packet, and tell the secrets of clients in passing: they are never as
+/// loud as the server.
+const QUIET: &str = "str0m=warn,is=warn,dimpl=warn,sctp_proto=warn,rustls=warn";
+
 fn directives(config: &Log) -> String {
     let mut directives = match config.verbosity {
         0 => "warn".to_owned(),
-        1 => "info,str0m=warn".to_owned(),
-        2 => "info,sfu=debug,sfu_core=debug".to_owned(),
-        _ => "debug,sfu=trace,sfu_core=trace".to_owned(),
+        1 => format!("info,{QUIET}"),
+        2 => format!("info,{QUIET},sfu=debug"),
+        _ => format!("debug,{QUIET},sfu=trace"),
     };
     for target in &config.filters {
         directives.push_str(&format!(",{target}=error"));
@@ -66,9 +69,10 @@ mod tests {
     #[test]
     fn every_verbosity_is_a_filter() {
         for (verbosity, wanted) in [
-            (0, "warn,webrtc=error"),
-            (1, "info,str0m=warn,webrtc=error"),
-            (3, "debug,sfu=trace,sfu_core=trace,webrtc=error"),
+            (0, "warn,webrtc=error".to_owned()),
+            (1, format!("info,{QUIET},webrtc=error")),
+            (2, format!("info,{QUIET},sfu=debug,webrtc=error")),
+            (3, format!("debug,{QUIET},sfu=trace,webrtc=error")),
         ] {
             let config = Log {
                 verbosity,

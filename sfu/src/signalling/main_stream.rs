@@ -190,6 +190,11 @@ impl MainStream {
             .admit_client(&identity)
             .map_err(|refusal| refusal.to_string())?;
         let rooms = identity.rooms.clone();
+        tracing::debug!(
+            client = seat.id.0,
+            rooms = rooms.len(),
+            "a client has shown its token"
+        );
         self.client = Some(Arc::new(Client::new(seat, identity)));
         Ok(Answer::Rooms(rooms))
     }
@@ -201,6 +206,11 @@ impl MainStream {
             .offers
             .accept(Instant::now(), seat.shard, seat.id, sdp);
         let (offer, answer) = accepted.map_err(|error| error.to_string())?;
+        tracing::debug!(
+            client = seat.id.0,
+            shard = seat.shard.0,
+            "a client sets its voice up"
+        );
         let connected = self
             .control
             .shard(seat.shard)

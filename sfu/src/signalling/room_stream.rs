@@ -42,6 +42,7 @@ pub(super) async fn serve(control: Arc<Control>, socket: WebSocket, ticket: Tick
         control,
     };
     let client = Arc::clone(&ticket.membership.client);
+    tracing::debug!(client = client.seat.id.0, peer = %place.peer, shard = place.shard.0, "a peer comes in");
     client.has_joined();
     let seat = ticket.seat;
     let entered = room
@@ -63,6 +64,7 @@ pub(super) async fn serve(control: Arc<Control>, socket: WebSocket, ticket: Tick
         Err(Overloaded) => Some(Close::Overloaded),
     };
     room.leave(&client).await;
+    tracing::debug!(peer = %place.peer, ?close, "a peer has left");
     // Only now: until the shard let go of the peer, its medias were in use.
     drop(seat);
     drop(ticket.membership);

@@ -57,7 +57,6 @@ async fn certificates_keys_and_the_log_are_read_again_on_sighup() {
     world.tls = world.folder.trusting();
     assert!(is_served(&world).await, "the new certificate is");
     authenticate(&world).await.expect("the new key is known");
-    // The library of the media path has something to say at once.
     let offer = map([("sdp", OFFER.into())]);
     member
         .main
@@ -65,6 +64,10 @@ async fn certificates_keys_and_the_log_are_read_again_on_sighup() {
         .await
         .expect("an answer");
     world.says("\"level\":\"DEBUG\"").await;
+    assert!(
+        !world.log().contains("pass"),
+        "the library's words hold secrets of clients"
+    );
     member
         .room
         .call("Nothing", map([]))
@@ -74,7 +77,7 @@ async fn certificates_keys_and_the_log_are_read_again_on_sighup() {
     // What is wrong leaves everything as it is.
     world.folder.write_settings("nonsense");
     world.signal("HUP");
-    world.says("the settings stay as they were").await;
+    world.says("what was not read again stays as it was").await;
     authenticate(&world).await.expect("still known");
     assert!(world.is_running());
 }
