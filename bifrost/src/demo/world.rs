@@ -44,7 +44,7 @@ pub(crate) struct World {
 impl World {
     /// Starts everything; when this returns, every game server has announced itself and the bridge listens.
     pub(crate) async fn start(options: &Options, timeline: &Timeline) -> Result<Self> {
-        timeline.step("Start the world: a simulated Fleet, its game servers, the bridge");
+        timeline.step("Start the world: a simulated Fleet, its game servers, the bridge, voice");
         let game_ports = GamePorts::reserve()?;
         let simulator = simulator(options, &game_ports, timeline).await?;
         let fleet_url = simulator.base_url();
