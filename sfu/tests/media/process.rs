@@ -15,7 +15,10 @@ use nix::{
 use sfu::Ended;
 use tokio::sync::oneshot;
 
-use crate::world::{World, credentials, settings, trusting};
+use crate::{
+    client::trusting,
+    world::{World, credentials, settings},
+};
 
 /// A running server; ends with its value.
 struct Process(Child);
@@ -87,7 +90,7 @@ pub(crate) async fn start(more: &str) -> (World, u32) {
         http: address("http"),
         webrtc: address("webrtc"),
         metrics: address("metrics"),
-        tls: trusting(&certificate),
+        tls: trusting(&certificate.files().certificate_file),
         key,
         operator: reqwest::Client::new(),
         stop: Some(stop),

@@ -13,12 +13,11 @@ use std::{
 
 use gateway_api::{AccessKey, KeyPair, sign};
 use rcgen::{CertifiedKey, generate_simple_self_signed};
-use rustls::{
-    ClientConfig, RootCertStore,
-    pki_types::{CertificateDer, pem::PemObject as _},
-};
+use rustls::ClientConfig;
 use serde_json::{Value, json};
 use tempfile::TempDir;
+
+use crate::client::trusting;
 
 /// Nothing here takes this long.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
@@ -95,16 +94,7 @@ impl Folder {
 
     /// What trusts the certificate that is there now.
     pub(crate) fn trusting(&self) -> Arc<ClientConfig> {
-        let leaf = CertificateDer::from_pem_file(self.path("cert.pem")).expect("a certificate");
-        let mut roots = RootCertStore::empty();
-        roots.add(leaf).expect("a root");
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let config = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .expect("versions")
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        Arc::new(config)
+        trusting(&self.path("cert.pem"))
     }
 
     /// The command that would start it.

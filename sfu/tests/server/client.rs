@@ -1,11 +1,14 @@
 //! A web client written by hand from the protocol's description: MessagePack-RPC over WebSockets, with the forms of
 //! integers and maps that the real one sends.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, path::Path, sync::Arc};
 
 use futures::{SinkExt as _, StreamExt as _};
 use rmpv::Value;
-use rustls::pki_types::ServerName;
+use rustls::{
+    ClientConfig, RootCertStore,
+    pki_types::{CertificateDer, ServerName, pem::PemObject as _},
+};
 use tokio::{net::TcpStream, time::timeout};
 use tokio_rustls::{TlsConnector, client::TlsStream};
 use tokio_tungstenite::{
@@ -318,4 +321,18 @@ pub(crate) fn binding_request(user_fragment: &str) -> Vec<u8> {
         &attributes,
     ]
     .concat()
+}
+
+/// Trusts the certificate in this file alone.
+pub(crate) fn trusting(certificate_file: &Path) -> Arc<ClientConfig> {
+    let mut roots = RootCertStore::empty();
+    let leaf = CertificateDer::from_pem_file(certificate_file).expect("a certificate");
+    roots.add(leaf).expect("a root");
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("versions")
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    Arc::new(config)
 }

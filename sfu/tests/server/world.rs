@@ -3,10 +3,7 @@
 use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use gateway_api::{AccessKey, KeyPair, sign};
-use rustls::{
-    ClientConfig, RootCertStore,
-    pki_types::{CertificateDer, pem::PemObject as _},
-};
+use rustls::ClientConfig;
 use serde_json::{Value, json};
 use sfu::{Config, Ended, SelfSigned, Server};
 use tokio::{
@@ -14,6 +11,8 @@ use tokio::{
     task::JoinHandle,
     time::{Instant, sleep, timeout},
 };
+
+use crate::client::trusting;
 
 /// Nothing here takes this long.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
@@ -86,7 +85,7 @@ impl World {
             http: address(http),
             webrtc: address(webrtc),
             metrics: address(metrics),
-            tls: trusting(&certificate),
+            tls: trusting(&certificate.files().certificate_file),
             key,
             operator: reqwest::Client::new(),
             stop: Some(stop),
@@ -200,21 +199,6 @@ pub(crate) fn settings(key: &KeyPair, certificate: &SelfSigned, more: &str) -> S
         jwk.kid, jwk.x, files.certificate_file, files.privatekey_file,
     );
     with(&text, more)
-}
-
-/// Trusts this certificate alone.
-pub(crate) fn trusting(certificate: &SelfSigned) -> Arc<ClientConfig> {
-    let file = certificate.files().certificate_file;
-    let mut roots = RootCertStore::empty();
-    let leaf = CertificateDer::from_pem_file(file).expect("a certificate");
-    roots.add(leaf).expect("a root");
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .expect("versions")
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    Arc::new(config)
 }
 
 /// Settings with more settings, also in sections that are there.
