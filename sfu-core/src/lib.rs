@@ -28,4 +28,4 @@ pub use directory::{Admitted, Directory, DirectoryLimits, Refusal, RoomKey, Room
 pub use drops::DropReason;
 pub use event::{Event, LeaveReason, MediaInfo, Notice, PeerInfo, RoomInfo};
 pub use id::{MediaId, MediaIds, PeerId, RoomNumber};
-pub use room::{Join, Joined, Position, Room, RoomLimits, Slot};
+pub use room::{Join, Position, Room, RoomLimits, Slot};

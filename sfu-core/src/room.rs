@@ -65,9 +65,6 @@ pub struct Join {
     pub media_ids: Vec<MediaId>,
 }
 
-/// A peer that is in.
-pub type Joined = Slot;
-
 /// One room.
 #[derive(Debug)]
 pub struct Room {
@@ -120,7 +117,7 @@ impl Room {
     }
 
     /// Lets a peer in. It is told first, then those who can see it.
-    pub fn join(&mut self, now: Instant, join: Join) -> Joined {
+    pub fn join(&mut self, now: Instant, join: Join) -> Slot {
         let slot = self.vacant.pop().unwrap_or_else(|| {
             self.peers.push(None);
             self.streams.push(Streams::default());

@@ -10,7 +10,6 @@ use std::{
     num::NonZeroUsize,
     sync::Arc,
     thread::{self, JoinHandle},
-    time::Duration,
 };
 
 use service::SettingsError;
@@ -360,6 +359,3 @@ fn license_facts(license: &License) -> LicenseFacts {
         room_limit: limits.max_rooms,
     }
 }
-
-/// Between two looks at whether everybody has left.
-const DRAIN_LOOK: Duration = Duration::from_millis(100);

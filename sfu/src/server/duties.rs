@@ -16,7 +16,7 @@ use tokio::{
     task::JoinSet,
 };
 
-use super::{DRAIN_LOOK, Server, ServerError, Thread};
+use super::{Server, ServerError, Thread};
 use crate::{
     License,
     certificate::Certificate,
@@ -31,6 +31,9 @@ use crate::{
 
 /// Orders of the gateway that may wait; they are carried out one after the other.
 const ORDERS_MAX: usize = 64;
+
+/// Between two looks at whether everybody has left by themselves.
+const DRAIN_LOOK: Duration = Duration::from_millis(100);
 
 /// How long streams may take to end once everybody was sent away.
 const GOODBYE_TIME: Duration = Duration::from_secs(2);
