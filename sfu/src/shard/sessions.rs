@@ -38,6 +38,8 @@ struct Entry {
     addresses: VecDeque<SocketAddr>,
     medias: HashMap<MediaId, Place>,
     heard: Instant,
+    /// When the first of the packets arrived that it was given since it was polled; they are decrypted in one go.
+    arrived: Option<Instant>,
     /// When it is due; the heap may hold later times, which then mean nothing.
     due: Option<Instant>,
     is_touched: bool,
@@ -47,6 +49,7 @@ struct Entry {
 #[derive(Debug)]
 pub(super) struct Voice {
     pub(super) session: SessionNumber,
+    pub(super) arrived: Instant,
     pub(super) bytes: Vec<u8>,
 }
 
@@ -93,6 +96,7 @@ impl Sessions {
             addresses: VecDeque::new(),
             medias: medias.unwrap_or_default(),
             heard: now,
+            arrived: None,
             due: None,
             is_touched: false,
         });
@@ -210,12 +214,14 @@ impl Sessions {
         number: SessionNumber,
         source: SocketAddr,
         bytes: &[u8],
+        arrived: Instant,
     ) -> Result<(), DropReason> {
         let destination =
             destination(&self.candidates, source).ok_or(DropReason::UnknownAddress)?;
         let entry = self.entries.get_mut(number.0).and_then(Option::as_mut);
         let entry = entry.ok_or(DropReason::UnknownAddress)?;
         entry.heard = now;
+        entry.arrived = Some(entry.arrived.map_or(arrived, |first| first.min(arrived)));
         let result = entry.session.receive(now, source, destination, bytes);
         self.touch(number);
         result
@@ -281,9 +287,11 @@ impl Sessions {
                 continue;
             };
             entry.is_touched = false;
+            let arrived = entry.arrived.take().unwrap_or(now);
             let polled = entry.session.poll(now, packets, |bytes| {
                 voice.push(Voice {
                     session: number,
+                    arrived,
                     bytes,
                 });
             });

@@ -23,7 +23,7 @@ use super::{
     ShardNumber,
     inbox::{Handed, Inbox, Request},
     rooms::Rooms,
-    sessions::{SessionNumber, Sessions, Voice},
+    sessions::{Sessions, Voice},
     socket::{BATCH, Outgoing, Received, Wire},
 };
 use crate::metrics::{CallOutcome, Metrics, Queue, ShardCounters};
@@ -72,8 +72,6 @@ pub(crate) struct Shard {
     foreign: HashMap<SocketAddr, ShardNumber>,
     packets: Vec<Outgoing>,
     voice: Vec<Voice>,
-    /// When the packets of a session in this round arrived; they are decrypted in one go.
-    arrivals: HashMap<SessionNumber, Instant>,
     /// When the packets arrived that were forwarded in this round.
     forwarded: Vec<Instant>,
     is_stopping: bool,
@@ -100,7 +98,6 @@ impl Shard {
             foreign: HashMap::new(),
             packets: Vec::new(),
             voice: Vec::new(),
-            arrivals: HashMap::new(),
             forwarded: Vec::new(),
             is_stopping: false,
             settings,
@@ -159,7 +156,6 @@ impl Shard {
         self.send();
         self.rooms.flush(now);
         self.forget_departed();
-        self.arrivals.clear();
         self.counters
             .queue_depth(Queue::Commands, self.inbox.depth());
         if self.inbox.depth() > 0 {
@@ -176,7 +172,6 @@ impl Shard {
             foreign,
             inboxes,
             counters,
-            arrivals,
             settings,
             ..
         } = self;
@@ -192,9 +187,7 @@ impl Shard {
             );
             let result = match owner {
                 Ok(Owner::Here(number)) => {
-                    let first = arrivals.entry(number).or_insert(arrived);
-                    *first = arrived.min(*first);
-                    sessions.receive(now, number, packet.source, packet.bytes)
+                    sessions.receive(now, number, packet.source, packet.bytes, arrived)
                 }
                 Ok(Owner::There(shard)) => {
                     let packet = Handed::Raw {
@@ -243,9 +236,7 @@ impl Shard {
                             // What does not fit is learned with the client's next check.
                             let _ = hand(&self.inboxes, from, Handed::Owned { source, shard });
                         }
-                        let first = self.arrivals.entry(number).or_insert(arrived);
-                        *first = arrived.min(*first);
-                        self.sessions.receive(now, number, source, &bytes)
+                        self.sessions.receive(now, number, source, &bytes, arrived)
                     }
                     // It has crossed once; the other shard was wrong about whose it is.
                     Ok(Owner::There(_)) => Err(DropReason::UnknownAddress),
@@ -284,8 +275,7 @@ impl Shard {
         self.sessions.poll(now, &mut self.packets, &mut voice);
         for packet in voice.drain(..) {
             self.counters.packet_in(packet.bytes.len());
-            let arrived = self.arrivals.get(&packet.session).copied().unwrap_or(now);
-            if let Err(reason) = self.voice(now, &packet, arrived) {
+            if let Err(reason) = self.voice(now, &packet) {
                 self.counters.dropped(reason.index());
             }
         }

@@ -20,12 +20,8 @@ use crate::shard::{
 
 impl Shard {
     /// A voice packet of a client: once for each of the medias it names.
-    pub(super) fn voice(
-        &mut self,
-        now: Instant,
-        packet: &Voice,
-        arrived: Instant,
-    ) -> Result<(), DropReason> {
+    pub(super) fn voice(&mut self, now: Instant, packet: &Voice) -> Result<(), DropReason> {
+        let arrived = packet.arrived;
         let datagram = Datagram::parse(&packet.bytes).map_err(|error| match error {
             DatagramError::TooLarge => DropReason::TooLarge,
             DatagramError::Malformed(_) => DropReason::Malformed,
