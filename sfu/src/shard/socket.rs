@@ -252,11 +252,18 @@ mod tests {
     fn a_packet_knows_how_long_it_waited() {
         let (mut wire, address) = wire("127.0.0.1:0");
         let peer = UdpSocket::bind("127.0.0.1:0").unwrap();
-        peer.send_to(b"x", address).unwrap();
-        std::thread::sleep(Duration::from_millis(30));
-        let (_, _, waited) = receive(&mut wire, 1).remove(0);
+        let pause = Duration::from_millis(30);
+        // The system begins to stamp packets a little after the first socket on it asks, and then never takes one for
+        // younger than it is.
+        let mut waits = (0..50).map(|_| {
+            peer.send_to(b"x", address).unwrap();
+            std::thread::sleep(pause);
+            let (_, _, waited) = receive(&mut wire, 1).remove(0);
+            waited
+        });
+        let waited = waits.find(|waited| *waited >= pause);
         assert!(
-            (Duration::from_millis(30)..Duration::from_secs(5)).contains(&waited),
+            waited.is_some_and(|waited| waited < Duration::from_secs(5)),
             "{waited:?}"
         );
     }
