@@ -435,28 +435,3 @@ pub(super) const SECTIONS: &[SectionTable] = &[
         ],
     ),
 ];
-
-/// Keys and sections of other servers and other times, and what to do instead.
-pub(super) const REFUSED: &[(&str, &str)] = &[
-    (
-        "log.loki",
-        "this server does not send its log anywhere: it goes to standard error",
-    ),
-    (
-        "database",
-        "this server has no database: what it reports goes to the gateway of [supervisor]",
-    ),
-    (
-        "provisioning",
-        "this server has no provisioning: the gateway of [supervisor] recommends settings",
-    ),
-    (
-        "http_client",
-        "this server has no settings for the calls it makes itself",
-    ),
-    ("license", "it belongs into a file of its own, license.toml"),
-    (
-        "http.webrtc_ports",
-        "it is now one port for all clients: http.webrtc_binding",
-    ),
-];
