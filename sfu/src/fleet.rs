@@ -54,8 +54,14 @@ pub enum FleetError {
     #[error("calls of the Fleet cannot be prepared")]
     Client(#[from] BuildError),
     /// The Fleet will not change its mind.
-    #[error(transparent)]
-    Call(#[from] Error),
+    #[error("the Fleet does not tell of {looked_for}")]
+    Call {
+        /// The service, or all of the app.
+        looked_for: String,
+        /// What the Fleet says.
+        #[source]
+        source: Error,
+    },
     /// More than one service could be this server.
     #[error(
         "services {ids:?} could all be this server, looked for by {wanted}: set fleet.service_id or ODIN_SERVICE_ID"
@@ -135,10 +141,15 @@ impl Fleet {
         loop {
             let problem = match self.services().await {
                 Ok(services) => match place::find(&services, &wanted)? {
-                    Found::Here(place) => return Ok(place),
+                    Found::Here { place, notes } => {
+                        for note in notes {
+                            tracing::warn!("{note}");
+                        }
+                        return Ok(place);
+                    }
                     Found::NotYet(problem) => problem,
                 },
-                Err(FleetError::Call(error)) if !is_final(&error) => error.to_string(),
+                Err(FleetError::Call { source, .. }) if !is_final(&source) => source.to_string(),
                 Err(error) => return Err(error),
             };
             let pause = pause(tries, fastrand::f64());
@@ -159,9 +170,16 @@ impl Fleet {
     async fn services(&self) -> Result<Vec<Service>, FleetError> {
         let app_id = self.config.app_id;
         let client = self.client.with_deadline(Instant::now() + LIST_TIME_MAX);
+        let refused = |source| FleetError::Call {
+            looked_for: match self.config.service_id {
+                Some(id) => format!("service {id} of app {app_id}"),
+                None => format!("the services of app {app_id}"),
+            },
+            source,
+        };
         if let Some(id) = self.config.service_id {
             let call = client.get_server_by_id().app(app_id).docker_service(id);
-            let answer = call.send().await.map_err(Error::from)?;
+            let answer = call.send().await.map_err(Error::from).map_err(refused)?;
             return Ok(vec![answer.into_inner().into()]);
         }
         let fetch = async |page| {
@@ -174,7 +192,7 @@ impl Fleet {
         };
         let mut services = Vec::new();
         let mut walk = std::pin::pin!(fleet_client::walk(fetch));
-        while let Some(server) = walk.try_next().await? {
+        while let Some(server) = walk.try_next().await.map_err(refused)? {
             if services.len() >= SERVICES_MAX {
                 return Err(FleetError::TooMany);
             }
@@ -255,6 +273,7 @@ impl From<types::Server> for Service {
         };
         Self {
             id: server.id,
+            is_gone: server.is_stopped || server.is_not_found,
             address: server.node.map(|node| node.address),
             ports: server.ports.into_iter().filter_map(port).collect(),
         }

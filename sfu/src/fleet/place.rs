@@ -41,6 +41,8 @@ impl fmt::Display for Transport {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Service {
     pub(super) id: i64,
+    /// Whether the Fleet has it as stopped or lost.
+    pub(super) is_gone: bool,
     /// The node's; `None` while it has none.
     pub(super) address: Option<String>,
     pub(super) ports: Vec<Port>,
@@ -75,8 +77,8 @@ pub(super) struct Wanted<'a> {
 /// What a look brought.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Found {
-    /// The service and its ports.
-    Here(Place),
+    /// The service and its ports, and what is odd about them.
+    Here { place: Place, notes: Vec<String> },
     /// What is missing.
     NotYet(String),
 }
@@ -102,7 +104,11 @@ pub(super) fn find(services: &[Service], wanted: &Wanted<'_>) -> Result<Found, F
         Some(id) => service.id == id,
         None => is_wanted(service, wanted),
     };
-    let found: Vec<&Service> = services.iter().filter(is_it).collect();
+    let mut found: Vec<&Service> = services.iter().filter(is_it).collect();
+    if found.len() > 1 {
+        // One that was here before may still be listed. A single one is taken also then: flags may come late.
+        found.retain(|service| !service.is_gone);
+    }
     match found.as_slice() {
         [service] => place(service, wanted),
         [] => {
@@ -148,19 +154,30 @@ fn place(service: &Service, wanted: &Wanted<'_>) -> Result<Found, FleetError> {
             address,
         });
     };
-    let published = |port| published(service, port).map(|port| SocketAddr::new(node, port));
+    let mut notes = Vec::new();
+    let mut published = |port| {
+        let port = published(service, port, &mut notes)?;
+        Ok(SocketAddr::new(node, port))
+    };
     Ok(match (published(wanted.http), published(wanted.webrtc)) {
-        (Ok(http), Ok(webrtc)) => Found::Here(Place {
-            service_id: id,
-            http,
-            webrtc,
-        }),
+        (Ok(http), Ok(webrtc)) => Found::Here {
+            place: Place {
+                service_id: id,
+                http,
+                webrtc,
+            },
+            notes,
+        },
         (Err(problem), _) | (_, Err(problem)) => Found::NotYet(problem),
     })
 }
 
 /// The node's port that leads to a port of ours, or what is missing.
-fn published(service: &Service, (transport, name, number): WantedPort<'_>) -> Result<u16, String> {
+fn published(
+    service: &Service,
+    (transport, name, number): WantedPort<'_>,
+    notes: &mut Vec<String>,
+) -> Result<u16, String> {
     let id = service.id;
     let is_named = |port: &&Port| port.transport == transport && port.name == name;
     let mut named: Vec<&Port> = service.ports.iter().filter(is_named).collect();
@@ -171,11 +188,12 @@ fn published(service: &Service, (transport, name, number): WantedPort<'_>) -> Re
             "service {id} has no {transport} port named {name:?}"
         ));
     };
-    if port.target != number {
-        tracing::warn!(
+    // A server that took any free port has not got it yet.
+    if port.target != number && number != 0 {
+        notes.push(format!(
             "port {name:?} of service {id} leads to {transport} port {}, and this server listens on {number}",
             port.target
-        );
+        ));
     }
     port.published
         .ok_or_else(|| format!("{transport} port {name:?} of service {id} is not published yet"))
@@ -198,6 +216,7 @@ mod tests {
     fn service(id: i64, address: &str, first: u16) -> Service {
         Service {
             id,
+            is_gone: false,
             address: Some(address.to_owned()),
             ports: vec![
                 port("game", Transport::Udp, 7777, first),
@@ -219,17 +238,19 @@ mod tests {
     }
 
     fn here(service_id: i64, http: &str, webrtc: &str) -> Found {
-        Found::Here(Place {
+        let place = Place {
             service_id,
             http: http.parse().unwrap(),
             webrtc: webrtc.parse().unwrap(),
-        })
+        };
+        let notes = Vec::new();
+        Found::Here { place, notes }
     }
 
     fn not_yet(services: &[Service], wanted: &Wanted<'_>) -> String {
         match find(services, wanted).unwrap() {
             Found::NotYet(problem) => problem,
-            Found::Here(place) => panic!("{place:?}"),
+            Found::Here { place, .. } => panic!("{place:?}"),
         }
     }
 
@@ -260,16 +281,30 @@ mod tests {
         let mut named = service(1, "192.0.2.9", 100);
         named.ports[2].target = 1;
         let services = [named, service(2, "192.0.2.1", 200)];
-        let found = find(&services, &wanted(Some(1))).unwrap();
+        let Found::Here { place, notes } = find(&services, &wanted(Some(1))).unwrap() else {
+            panic!("it is there");
+        };
+        let [http, webrtc] = ["192.0.2.9:102", "192.0.2.9:103"].map(|it| it.parse().unwrap());
+        assert_eq!((place.http, place.webrtc), (http, webrtc));
+        let odd = "port \"http\" of service 1 leads to TCP port 1, and this server listens on 4433";
+        assert_eq!(notes, [odd]);
+        let mut any_port = wanted(Some(1));
+        any_port.http.2 = 0;
+        let found = find(&services, &any_port).unwrap();
         assert_eq!(found, here(1, "192.0.2.9:102", "192.0.2.9:103"));
     }
 
     #[test]
     fn several_services_are_told_by_their_ids() {
-        let services = [service(1, "192.0.2.1", 100), service(2, "2001:db8::1", 200)];
+        let mut services = [service(1, "192.0.2.1", 100), service(2, "2001:db8::1", 200)];
         let error = find(&services, &wanted(None)).unwrap_err().to_string();
         assert!(error.starts_with("services [1, 2] could all"), "{error}");
         assert!(error.contains("fleet.service_id"), "{error}");
+        services[0].is_gone = true;
+        let found = find(&services, &wanted(None)).unwrap();
+        assert_eq!(found, here(2, "[2001:db8::1]:202", "[2001:db8::1]:203"));
+        let found = find(&services[..1], &wanted(None)).unwrap();
+        assert_eq!(found, here(1, "192.0.2.1:102", "192.0.2.1:103"));
     }
 
     #[test]
