@@ -63,3 +63,38 @@ fn placed(mut config: Config, place: Option<Place>) -> Config {
     }
     config
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TEXT: &str = "[fleet]\napp_id = 1\n[authorization]\nallow_unsigned = true\n\
+                        [http]\ncertificate_file = \"a\"\nprivatekey_file = \"b\"\n";
+
+    async fn settled(text: &str, place: Option<Place>) -> Config {
+        let token = ("ODIN_API_TOKEN".to_owned(), "t".to_owned());
+        let settled = settle_at(Path::new("test"), text, [token].into(), place).await;
+        settled.unwrap()
+    }
+
+    #[tokio::test]
+    async fn the_place_on_the_fleet_is_the_public_address_unless_that_is_set() {
+        let place = Place {
+            service_id: 7,
+            http: "[2001:db8::1]:20001".parse().unwrap(),
+            webrtc: "[2001:db8::1]:20002".parse().unwrap(),
+        };
+        let config = settled(TEXT, Some(place)).await;
+        assert_eq!(
+            config.public_address.as_deref(),
+            Some("[2001:db8::1]:20001")
+        );
+        assert_eq!(config.fleet.unwrap().place, Some(place));
+        let set = format!("public_address = \"voice.test:1\"\n{TEXT}");
+        let config = settled(&set, Some(place)).await;
+        assert_eq!(config.public_address.as_deref(), Some("voice.test:1"));
+        assert_eq!(config.fleet.unwrap().place, Some(place));
+        let elsewhere = set.replace("[fleet]\napp_id = 1\n", "");
+        assert!(settled(&elsewhere, Some(place)).await.fleet.is_none());
+    }
+}
