@@ -81,9 +81,12 @@ pub struct Claims {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Internal {
-    /// Address of the voice server that new rooms of this token go to.
+    /// Address of the voice server that new rooms of this token go to, or nowhere.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub server: Option<String>,
+    /// Ours: address of the voice server that new rooms of this token go to while it takes rooms, and else to any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub prefer: Option<String>,
 }
 
 /// The claims of the token a gateway hands out, in the order it writes them. The voice server at `adr` takes it.

@@ -97,6 +97,7 @@ fn a_token_with_every_option_is_that_of_the_newer_token_library() {
         nbf: Some(1_700_000_000),
         internal: Some(Internal {
             server: Some("s:4433".to_owned()),
+            ..Internal::default()
         }),
         ..Claims::default()
     };

@@ -176,8 +176,12 @@ pub struct Connect {
     pub customer: String,
     /// The user's id.
     pub user: String,
-    /// A server that is wished for.
+    /// The only server that will do for rooms that have none.
     pub forced: Option<String>,
+    /// The server for rooms that have none, if it takes rooms. Left out when there is no such wish: commands of gateways
+    /// that do not know of it read alike.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub preferred: Option<String>,
     /// How a server is picked for rooms that have none.
     pub pick: Pick,
 }
@@ -264,7 +268,7 @@ pub struct WaitingTask {
 /// Why a command changed nothing.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refused {
-    /// No server is there, or the wished-for one is not. (The wording is the ODIN gateway's.)
+    /// No server is there, or not the one that alone will do. (The wording is the ODIN gateway's.)
     #[error("no server to assign room too")]
     NoServer,
     /// The room is on no server.

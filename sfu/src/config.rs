@@ -5,6 +5,7 @@
 mod access;
 mod defaults;
 mod file;
+mod fleet;
 mod keys;
 mod limit;
 mod listeners;
@@ -20,19 +21,21 @@ use std::{
     time::Duration,
 };
 
+use fleet_client::Token;
 use gateway_api::Jwk;
 use ipnet::IpNet;
 use service::{LogFormat, Secret, Settings, SettingsError};
 
 pub use sample::sample;
 
+use crate::fleet::Place;
 use section::Section;
 
 /// Everything that can be set.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// `host:port` at which clients reach the server; its identity towards the gateway. `None` only below a gateway,
-    /// which then takes the address the reports come from.
+    /// which then takes the address the reports come from, and on the Fleet until [`settle`](crate::settle) has asked there.
     pub public_address: Option<String>,
     /// The log.
     pub log: Log,
@@ -50,6 +53,8 @@ pub struct Config {
     pub limit: Limit,
     /// Reports for licensing.
     pub telemetry: Option<Telemetry>,
+    /// Ours: the ODIN Fleet that this server runs on.
+    pub fleet: Option<Fleet>,
     /// Debugging.
     pub internal: Internal,
     /// What was noticed while reading that no other field shows; part of [`Config::warnings`].
@@ -276,6 +281,31 @@ impl TelemetryField {
     }
 }
 
+/// `[fleet]`; ours.
+#[derive(Clone, Debug)]
+pub struct Fleet {
+    /// Where the Fleet API answers.
+    pub api_url: String,
+    /// Opens it.
+    pub token: Token,
+    /// The app of the service.
+    pub app_id: i64,
+    /// The service that this server is; `None` looks for it by address and ports.
+    pub service_id: Option<i64>,
+    /// The node's address, to find the service by; `None` takes those of this machine.
+    pub address: Option<IpAddr>,
+    /// Name of the service's TCP port that leads to `http.binding`.
+    pub http_port_name: String,
+    /// Name of the service's UDP port that leads to `http.webrtc_binding`.
+    pub webrtc_port_name: String,
+    /// Between two reports in the service's metadata.
+    pub report_interval: Duration,
+    /// Until the service and its ports must have been found.
+    pub start_timeout: Duration,
+    /// How the service is reached; `None` until [`settle`](crate::settle) has asked the Fleet.
+    pub place: Option<Place>,
+}
+
 /// `[internal]`
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Internal {
@@ -323,12 +353,15 @@ impl Config {
             metrics: listeners::metrics(settings, file.metrics)?,
             limit: limit::limit(settings, file.limit)?,
             telemetry: access::telemetry(settings, file.telemetry)?,
+            fleet: fleet::fleet(settings, file.fleet)?,
             internal: limit::internal(settings, &file.internal)?,
             notes: Vec::new(),
         };
-        if config.supervisor.is_none() && config.public_address.is_none() {
+        fleet::check(settings, &config)?;
+        let is_known_elsewhere = config.supervisor.is_some() || config.fleet.is_some();
+        if !is_known_elsewhere && config.public_address.is_none() {
             let problem = "it is missing: the host and port at which clients reach this server; only below a gateway, \
-                           set by [supervisor], it can be left out";
+                           set by [supervisor], and on ODIN Fleet, set by [fleet], it can be left out";
             return Err(root.error("public_address", problem));
         }
         let authorization = &config.authorization;

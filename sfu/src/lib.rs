@@ -5,6 +5,7 @@ mod certificate;
 mod command;
 mod config;
 mod control;
+mod fleet;
 #[cfg(fuzzing)]
 pub mod fuzzing;
 mod license;
@@ -21,9 +22,10 @@ mod web_listener;
 pub use certificate::{SelfSigned, SelfSignedError};
 pub use command::{Arguments, command};
 pub use config::{
-    Authorization, Config, Http, Internal, Limit, Log, MessageRate, Metrics, PacketRate, Quic,
-    Supervisor, Telemetry, TelemetryField, Tls, sample,
+    Authorization, Config, Fleet, Http, Internal, Limit, Log, MessageRate, Metrics, PacketRate,
+    Quic, Supervisor, Telemetry, TelemetryField, Tls, sample,
 };
+pub use fleet::{FleetError, Place};
 pub use license::{
     License, LicenseError, LicenseLimits, Terms, ValidUntil, ValidUntilError, license_authority,
 };

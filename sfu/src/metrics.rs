@@ -149,6 +149,16 @@ struct OutcomeLabels {
     outcome: &'static str,
 }
 
+impl OutcomeLabels {
+    fn of(is_success: bool) -> Self {
+        let outcome = match is_success {
+            true => "success",
+            false => "failure",
+        };
+        Self { outcome }
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct TaskLabels {
     task: &'static str,
@@ -171,6 +181,7 @@ pub(crate) struct Metrics {
     connections_open: Family<ConnectionLabels, Gauge>,
     closed: Family<ReasonLabels, Counter>,
     reports: Family<OutcomeLabels, Counter>,
+    fleet_reports: Family<OutcomeLabels, Counter>,
     tasks: Family<TaskLabels, Counter>,
     connected: Gauge,
     answer_age: Gauge<f64, AtomicU64>,
@@ -209,6 +220,7 @@ impl Metrics {
             connections_open: Family::default(),
             closed: Family::default(),
             reports: Family::default(),
+            fleet_reports: Family::default(),
             tasks: Family::default(),
             connected: Gauge::default(),
             answer_age: Gauge::default(),
@@ -266,6 +278,18 @@ impl Metrics {
         registry.register("supervisor_reports", text, self.reports.clone());
         let text = "The gateway's tasks that were carried out, by name";
         registry.register("supervisor_tasks", text, self.tasks.clone());
+    }
+
+    /// Shows the reports to the Fleet as well.
+    pub(crate) fn register_fleet(&mut self) {
+        for is_success in [true, false] {
+            let labels = OutcomeLabels::of(is_success);
+            // It is shown from now on, at zero.
+            let _ = self.fleet_reports.get_or_create_owned(&labels);
+        }
+        let text = "Reports to the Fleet, as metadata of this server's service, by outcome";
+        self.registry
+            .register("fleet_reports", text, self.fleet_reports.clone());
     }
 
     /// The counters of all shards.
@@ -328,6 +352,22 @@ impl Metrics {
         self.closed.get_or_create(&ReasonLabels { reason }).inc();
     }
 
+    /// The Fleet has taken a report, or has not.
+    pub(crate) fn fleet_report(&self, is_success: bool) {
+        let labels = OutcomeLabels::of(is_success);
+        self.fleet_reports.get_or_create(&labels).inc();
+    }
+
+    /// Reports that the Fleet has taken, and those that it has not.
+    #[cfg(test)]
+    pub(crate) fn fleet_reports(&self) -> (u64, u64) {
+        let [success, failure] = [true, false].map(|is_success| {
+            let labels = OutcomeLabels::of(is_success);
+            self.fleet_reports.get_or_create_owned(&labels).get()
+        });
+        (success, failure)
+    }
+
     /// How busy the server is, 0 to 1.
     pub(crate) fn set_load(&self, load: f64) {
         self.load.set(load);
@@ -359,11 +399,9 @@ impl Metrics {
         self.connected.set(supervisor.is_connected().into());
         let age = supervisor.answer_age(now);
         self.answer_age.set(age.map_or(-1.0, |it| it.as_secs_f64()));
-        for (outcome, count) in [
-            ("success", supervisor.answers()),
-            ("failure", supervisor.failures()),
-        ] {
-            let counter = self.reports.get_or_create(&OutcomeLabels { outcome });
+        for (is_success, count) in [(true, supervisor.answers()), (false, supervisor.failures())] {
+            let labels = OutcomeLabels::of(is_success);
+            let counter = self.reports.get_or_create(&labels);
             counter.inner().store(count, Ordering::Relaxed);
         }
         for (task, count) in supervisor.tasks() {
@@ -422,7 +460,7 @@ mod tests {
     }
 
     /// `D` stands for the global label, `V` for the version.
-    const SHOWN: [&str; 32] = [
+    const SHOWN: [&str; 34] = [
         r#"sfu_build_info{D,version="V"} 1"#,
         r#"sfu_clients{D,transport="web"} 3"#,
         r#"sfu_clients{D,transport="quic"} 0"#,
@@ -448,6 +486,8 @@ mod tests {
         r#"sfu_shard_busy_seconds_total{D,shard="1"} 1.5"#,
         r#"sfu_shard_queue{D,shard="1",queue="commands"} 0"#,
         r#"sfu_shard_queue{D,shard="1",queue="outgoing"} 9"#,
+        r#"sfu_fleet_reports_total{D,outcome="success"} 1"#,
+        r#"sfu_fleet_reports_total{D,outcome="failure"} 0"#,
         r#"sfu_supervisor_connected{D} 0"#,
         r#"sfu_supervisor_answer_age_seconds{D} -1.0"#,
         r#"sfu_supervisor_reports_total{D,outcome="failure"} 0"#,
@@ -461,7 +501,9 @@ mod tests {
     fn busy(now: Instant) -> Metrics {
         let supervisor = Arc::new(SupervisorState::default());
         let config = config(&[("deployment", "a \"b\"")]);
-        let metrics = Metrics::new(&config, 2, &["late", "full"], Some(supervisor));
+        let mut metrics = Metrics::new(&config, 2, &["late", "full"], Some(supervisor));
+        metrics.register_fleet();
+        metrics.fleet_report(true);
         metrics.clients(Transport::Web).set(3);
         metrics.peers(Transport::Quic).inc();
         metrics.rooms().set(2);
@@ -532,9 +574,11 @@ mod tests {
     }
 
     #[test]
-    fn a_server_without_a_gateway_shows_none() {
+    fn a_server_without_a_gateway_and_a_fleet_shows_none() {
         let text = Metrics::new(&config(&[]), 1, &[], None).text(Instant::now());
-        assert!(!text.contains("supervisor"), "{text}");
+        for word in ["supervisor", "fleet"] {
+            assert!(!text.contains(word), "{text}");
+        }
     }
 
     #[test]

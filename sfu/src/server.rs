@@ -23,6 +23,7 @@ use crate::{
     certificate::Certificate,
     config::{self, Config, Http},
     control::{Control, StreamSettings},
+    fleet::{self, FleetError},
     license::License,
     metrics::{self, Metrics},
     shard::{Inbox, Offers, SHARDS_MAX, Shard, ShardNumber, ShardSettings, bind as bind_udp},
@@ -65,6 +66,9 @@ pub enum ServerError {
     /// The gateway gives no settings.
     #[error(transparent)]
     Supervisor(#[from] SupervisorError),
+    /// The Fleet does not know this server.
+    #[error(transparent)]
+    Fleet(#[from] FleetError),
     /// The licence has ended.
     #[error("the licence ended at {0}")]
     LicenseEnded(crate::ValidUntil),
@@ -81,6 +85,7 @@ pub struct Server {
     web: Option<Web>,
     metrics_listener: Option<metrics::Listener>,
     supervisor: Option<Supervisor>,
+    fleet: Option<fleet::Reports>,
     telemetry: Option<Telemetry>,
     license: Option<License>,
     threads: Vec<Thread>,
@@ -127,12 +132,13 @@ impl Server {
         };
         let shards = shard_count(&http);
         let metrics_config = config.metrics.clone().unwrap_or_default();
-        let metrics = Arc::new(Metrics::new(
-            &metrics_config,
-            shards,
-            &DROP_REASONS,
-            supervisor.as_ref().map(Supervisor::state),
-        ));
+        let state = supervisor.as_ref().map(Supervisor::state);
+        let mut metrics = Metrics::new(&metrics_config, shards, &DROP_REASONS, state);
+        if config.fleet.is_some() {
+            metrics.register_fleet();
+        }
+        let metrics = Arc::new(metrics);
+        let fleet = fleet::Reports::of(&config, &metrics)?;
         let certificate = Certificate::read(&http.tls)?;
         let bind = |source| ServerError::Bind {
             address: http.binding,
@@ -166,6 +172,7 @@ impl Server {
             }),
             metrics_listener,
             supervisor,
+            fleet,
             telemetry,
             license,
             threads,

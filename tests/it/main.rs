@@ -4,3 +4,4 @@ mod bridge;
 mod cases;
 mod outage;
 mod processes;
+mod voice_node;

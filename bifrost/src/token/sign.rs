@@ -95,6 +95,7 @@ fn claims(options: Options, now: i64) -> Claims {
         nbf: Some(begin),
         internal: options.server.map(|server| Internal {
             server: Some(server),
+            ..Internal::default()
         }),
     }
 }

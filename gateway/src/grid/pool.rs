@@ -128,6 +128,9 @@ impl Pool {
         if let Some(forced) = &connect.forced {
             return is_usable(forced).then(|| forced.clone());
         }
+        if let Some(preferred) = connect.preferred.as_ref().filter(|it| is_usable(it)) {
+            return Some(preferred.clone());
+        }
         let usable = || self.usable().map(|(address, _)| address);
         let picked = match connect.pick {
             Pick::Hash => placement::by_hash(hash, usable()),

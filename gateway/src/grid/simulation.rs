@@ -152,8 +152,14 @@ impl World {
             customer: "c".to_owned(),
             user: user.clone(),
             forced: None,
+            preferred: self.wish(),
             pick: Pick::Roll(self.random.u64(..)),
         };
+        let preferred = connect.preferred.clone();
+        let home = self.grid.server_of_room("", room.hash());
+        let wanted = [home.map(str::to_owned), preferred].into_iter().flatten();
+        let wanted = wanted.into_iter().find(|it| self.usable().contains(it));
+        let nobody_is_there = self.usable().is_empty();
         let outcome = self.apply(Action::Connect(connect));
         let now = self.now;
         let is_banned = self
@@ -163,14 +169,31 @@ impl World {
         match outcome {
             Outcome::Connected(Ok(address)) => {
                 assert!(!is_banned, "{user} is banned from {room:?}");
+                assert_eq!(wanted.unwrap_or_else(|| address.clone()), address);
                 self.join(&address, room, user);
             }
             Outcome::Connected(Err(refused)) => {
-                let is_right = is_banned || refused == Refused::NoServer;
-                assert!(is_right, "{refused}");
+                let is_right = match refused {
+                    Refused::NoServer => nobody_is_there,
+                    _ => is_banned,
+                };
+                assert!(is_right, "{refused:?}");
             }
             other => panic!("{other:?}"),
         }
+    }
+
+    /// One of four tokens wishes for a server: one that is there, or was, or never will be.
+    fn wish(&mut self) -> Option<String> {
+        let at = self.random.usize(..4 * (SERVERS + 1));
+        (at <= SERVERS).then(|| address(at))
+    }
+
+    /// The servers that take rooms.
+    fn usable(&self) -> Vec<String> {
+        let servers = self.grid.pool("").into_iter().flat_map(Pool::servers);
+        let usable = servers.filter(|(_, server)| !server.disabled);
+        usable.map(|(address, _)| address.to_owned()).collect()
     }
 
     fn join(&mut self, to: &str, room: RoomId, user: String) {

@@ -22,6 +22,7 @@ pub(super) async fn connect(gateway: &Gateway, caller: &Caller, licensee: &Licen
         customer: licensee.customer.clone(),
         user: identity.user.clone(),
         forced: identity.server.clone(),
+        preferred: identity.preferred.clone(),
         pick: Pick::Roll(fastrand::u64(..)),
     });
     let Outcome::Connected(address) = gateway.store.submit(action).await else {

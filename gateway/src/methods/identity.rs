@@ -12,22 +12,28 @@ const ROOMS_MAX: usize = 256;
 /// Longest name of a room and longest user id, in bytes: they are kept in memory and handed to other gateways.
 pub(super) const NAME_BYTES_MAX: usize = 1024;
 
-/// What `rid`, `uid` and `internal.server` say.
+/// What `rid`, `uid`, `internal.server` and `internal.prefer` say.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Identity {
     pub(super) user: String,
     pub(super) rooms: Names,
     pub(super) server: Option<String>,
+    pub(super) preferred: Option<String>,
 }
 
 impl Identity {
     pub(super) fn read(claims: &ClaimsObject) -> Result<Self, RpcError> {
         let mut fields = Fields::of(claims);
-        let identity = Self {
+        let mut identity = Self {
             user: fields.string("uid"),
             rooms: fields.names("rid"),
-            server: wished_server(claims, &mut fields),
+            server: None,
+            preferred: None,
         };
+        if let Some(internal) = internal(claims, &mut fields) {
+            identity.server = address(internal, "server", &mut fields);
+            identity.preferred = address(internal, "prefer", &mut fields);
+        }
         if identity.user.len() > NAME_BYTES_MAX {
             fields.custom(&[json!("uid")], "The user id is longer than 1024 bytes");
         }
@@ -61,13 +67,26 @@ impl Identity {
     }
 }
 
-fn wished_server(claims: &Map<String, Value>, fields: &mut Fields<'_>) -> Option<String> {
-    match claims.get("internal")? {
-        Value::Object(internal) => match internal.get("server")? {
-            Value::String(server) => return Some(server.clone()),
-            _ => fields.custom(&[json!("internal"), json!("server")], "Expected string"),
-        },
-        _ => fields.custom(&[json!("internal")], "Expected object"),
+fn internal<'a>(
+    claims: &'a Map<String, Value>,
+    fields: &mut Fields<'_>,
+) -> Option<&'a Map<String, Value>> {
+    let internal = claims.get("internal")?;
+    if !internal.is_object() {
+        fields.custom(&[json!("internal")], "Expected object");
     }
-    None
+    internal.as_object()
+}
+
+/// The address of a server among the wishes of whoever signed the token.
+fn address(
+    internal: &Map<String, Value>,
+    name: &'static str,
+    fields: &mut Fields<'_>,
+) -> Option<String> {
+    let address = internal.get(name)?;
+    if !address.is_string() {
+        fields.custom(&[json!("internal"), json!(name)], "Expected string");
+    }
+    address.as_str().map(str::to_owned)
 }

@@ -138,6 +138,7 @@ mod tests {
             customer: "c".to_owned(),
             user: "u".to_owned(),
             forced: None,
+            preferred: None,
             pick: Pick::Roll(u64::MAX),
         })
     }

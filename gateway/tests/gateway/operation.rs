@@ -92,6 +92,26 @@ async fn pools_share_nothing() {
         message(&call("/", &forced).await),
         "no server to assign room too"
     );
+    let wish = |room: &str, prefer: Value| {
+        world.token(json!({"rid": room, "internal": {"prefer": prefer}}))
+    };
+    let there = wish("new", json!("beta.test:1"));
+    for (path, address) in [("/beta/", "beta.test:1"), ("/", "main.test:1")] {
+        let answer = call(path, &there).await;
+        assert_eq!(answer.1["result"]["address"], address, "{path}");
+    }
+    let forced = json!({"server": "nobody.test:1", "prefer": "main.test:1"});
+    let forced = world.token(json!({"rid": "newer", "internal": forced}));
+    assert_eq!(
+        message(&call("/", &forced).await),
+        "no server to assign room too"
+    );
+    let malformed = call("/", &wish("newer", json!(7))).await.1;
+    assert_eq!(
+        malformed["error"]["data"]["fieldErrors"],
+        json!({"internal": ["Expected string"]}),
+        "{malformed}"
+    );
     assert_eq!(call("/other/", &token).await.0, 404);
 }
 

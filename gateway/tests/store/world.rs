@@ -103,6 +103,7 @@ pub(crate) async fn connect(store: &Store, name: &str, user: &str) -> Result<Str
         customer: "customer".to_owned(),
         user: user.to_owned(),
         forced: None,
+        preferred: None,
         pick: Pick::Roll(fastrand::u64(..)),
     };
     match store.submit(Action::Connect(connect)).await {

@@ -98,7 +98,7 @@ fn split(text: &str) -> Result<Supervisor, &'static str> {
     })
 }
 
-fn http_url(text: &str) -> Result<Url, &'static str> {
+pub(super) fn http_url(text: &str) -> Result<Url, &'static str> {
     const FORM: &str =
         "it must be an http:// or https:// address, like \"http://gateway:7000/internal\"";
     let url = Url::parse(text).map_err(|_| FORM)?;

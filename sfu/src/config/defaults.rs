@@ -6,12 +6,13 @@ use std::{
     time::Duration,
 };
 
+use fleet_client::{DEFAULT_BASE_URL, Token};
 use ipnet::IpNet;
 use service::LogFormat;
 
 use super::{
-    Authorization, Config, Http, Internal, Limit, Log, MessageRate, Metrics, PacketRate, Quic,
-    Supervisor, Telemetry, TelemetryField, Tls,
+    Authorization, Config, Fleet, Http, Internal, Limit, Log, MessageRate, Metrics, PacketRate,
+    Quic, Supervisor, Telemetry, TelemetryField, Tls,
 };
 
 impl Config {
@@ -27,6 +28,7 @@ impl Config {
             metrics: None,
             limit: Limit::default(),
             telemetry: None,
+            fleet: None,
             internal: Internal::default(),
             notes: Vec::new(),
         }
@@ -162,6 +164,24 @@ impl Telemetry {
                 TelemetryField::LicenseSerialNumber,
                 TelemetryField::LicenseIssuer,
             ],
+        }
+    }
+}
+
+impl Fleet {
+    /// For a service of this app, which is looked for.
+    pub fn new(app_id: i64, token: Token) -> Self {
+        Self {
+            api_url: DEFAULT_BASE_URL.to_owned(),
+            token,
+            app_id,
+            service_id: None,
+            address: None,
+            http_port_name: "voice_http".to_owned(),
+            webrtc_port_name: "voice_webrtc".to_owned(),
+            report_interval: Duration::from_secs(5),
+            start_timeout: Duration::from_secs(60),
+            place: None,
         }
     }
 }

@@ -20,6 +20,7 @@ pub(super) struct File {
     pub(super) metrics: Option<Metrics>,
     pub(super) limit: Limit,
     pub(super) telemetry: Option<Telemetry>,
+    pub(super) fleet: Option<Fleet>,
     pub(super) internal: Internal,
 }
 
@@ -155,6 +156,20 @@ pub(super) struct Telemetry {
     pub(super) interval: Option<Whole>,
     pub(super) max_consecutive_failures: Option<Whole>,
     pub(super) data: Option<Vec<String>>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Fleet {
+    pub(super) app_id: Option<Whole>,
+    pub(super) api_url: Option<String>,
+    pub(super) token_file: Option<PathBuf>,
+    pub(super) service_id: Option<Whole>,
+    pub(super) address: Option<String>,
+    pub(super) http_port_name: Option<String>,
+    pub(super) webrtc_port_name: Option<String>,
+    pub(super) report_interval: Option<Whole>,
+    pub(super) start_timeout: Option<Whole>,
 }
 
 #[derive(Default, Deserialize)]

@@ -414,6 +414,61 @@ pub(super) const SECTIONS: &[SectionTable] = &[
         ],
     ),
     section(
+        "fleet",
+        "Where this server runs as a service on ODIN Fleet: it learns from there how it is reached, and tells there how it \
+         does. The section is on when it is there. The variable ODIN_API_TOKEN, or token_file, holds a token of the \
+         account.",
+        &[
+            key(
+                "app_id",
+                Needed("7"),
+                "The app of the service; or the variable ODIN_APP_ID.",
+            ),
+            key(
+                "api_url",
+                Default("\"https://fleet.4players.io/api\""),
+                "Address of the Fleet API.",
+            ),
+            key(
+                "token_file",
+                Told,
+                "A file with the token, when ODIN_API_TOKEN is not set.",
+            ),
+            key(
+                "service_id",
+                Example("1234"),
+                "The service; or the variable ODIN_SERVICE_ID. If it is not set, the server looks for the service that \
+                 runs at its address with its ports.",
+            ),
+            key(
+                "address",
+                Example("\"203.0.113.7\""),
+                "IP address of the node, to find the service by; or the variable PUBLIC_IP. If it is not set, those of \
+                 this machine.",
+            ),
+            key(
+                "http_port_name",
+                Default("\"voice_http\""),
+                "The service's TCP port that leads to http.binding.",
+            ),
+            key(
+                "webrtc_port_name",
+                Default("\"voice_webrtc\""),
+                "The service's UDP port that leads to http.webrtc_binding.",
+            ),
+            key(
+                "report_interval",
+                Default("5_000"),
+                "Milliseconds between two reports in the service's metadata.",
+            ),
+            key(
+                "start_timeout",
+                Default("60_000"),
+                "Milliseconds until the service and its ports must have been found.",
+            ),
+        ],
+    ),
+    section(
         "internal",
         "For debugging.",
         &[
@@ -433,30 +488,5 @@ pub(super) const SECTIONS: &[SectionTable] = &[
                 "Milliseconds that events for one peer are gathered into one frame; at most 1000.",
             ),
         ],
-    ),
-];
-
-/// Keys and sections of other servers and other times, and what to do instead.
-pub(super) const REFUSED: &[(&str, &str)] = &[
-    (
-        "log.loki",
-        "this server does not send its log anywhere: it goes to standard error",
-    ),
-    (
-        "database",
-        "this server has no database: what it reports goes to the gateway of [supervisor]",
-    ),
-    (
-        "provisioning",
-        "this server has no provisioning: the gateway of [supervisor] recommends settings",
-    ),
-    (
-        "http_client",
-        "this server has no settings for the calls it makes itself",
-    ),
-    ("license", "it belongs into a file of its own, license.toml"),
-    (
-        "http.webrtc_ports",
-        "it is now one port for all clients: http.webrtc_binding",
     ),
 ];

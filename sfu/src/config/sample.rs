@@ -90,7 +90,8 @@ mod tests {
 
     fn parse(text: &str) -> Config {
         let name = Path::new("config.example.toml");
-        Config::parse(name, text, [].into()).expect("the sample is right")
+        let token = ("ODIN_API_TOKEN".to_owned(), "t".to_owned());
+        Config::parse(name, text, [token].into()).expect("the sample is right")
     }
 
     /// The sample with these of its settings that are commented out set.
@@ -123,9 +124,11 @@ mod tests {
         let config = parse(&sample());
         assert!(config.quic.is_some() && config.http.is_some());
         assert!(config.supervisor.is_none() && config.metrics.is_none());
+        assert!(config.fleet.is_none());
         assert_eq!(config.warnings(), [""; 0]);
         let config = parse(&set(|_| true));
         assert!(config.supervisor.is_some() && config.metrics.is_some());
+        assert!(config.fleet.is_some());
         assert!(config.telemetry.is_some() && config.limit.max_peers == Some(25));
         assert_eq!(config.warnings(), [""; 0]);
     }
@@ -181,6 +184,7 @@ mod tests {
                 fields::<file::MessageRate>(),
             ),
             ("telemetry", fields::<file::Telemetry>()),
+            ("fleet", fields::<file::Fleet>()),
             ("internal", fields::<file::Internal>()),
         ];
         let path = |section: &str, name: &str| match section {

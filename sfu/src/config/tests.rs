@@ -1,6 +1,7 @@
 //! What the settings take; the modules below have what they refuse, and what they do not show.
 
 mod any;
+mod fleet;
 mod refused;
 mod secrets;
 
@@ -143,6 +144,16 @@ address = "http://localhost/"
 interval = 20
 max_consecutive_failures = 21
 data = ["LicenseRoomUsage"]
+[fleet]
+app_id = 23
+api_url = "https://fleet.test/api"
+token_file = "TOKEN_FILE"
+service_id = 24
+address = "2001:db8::1"
+http_port_name = "h"
+webrtc_port_name = "w"
+report_interval = 100
+start_timeout = 25
 [internal]
 log_hanging_api_calls = 22
 log_rejected_api_calls = true
@@ -243,7 +254,22 @@ fn every_key_is_read() {
     };
     set_listeners(&mut wanted);
     set_limits(&mut wanted);
-    let config = accepted(EVERY_KEY);
+    wanted.fleet = Some(Fleet {
+        api_url: "https://fleet.test/api".to_owned(),
+        token: Token::new("t").unwrap(),
+        app_id: 23,
+        service_id: Some(24),
+        address: Some("2001:db8::1".parse().unwrap()),
+        http_port_name: "h".to_owned(),
+        webrtc_port_name: "w".to_owned(),
+        report_interval: ms(100),
+        start_timeout: ms(25),
+        place: None,
+    });
+    let token = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(token.path(), " t\n").unwrap();
+    let token = token.path().display().to_string();
+    let config = accepted(&EVERY_KEY.replace("TOKEN_FILE", &token));
     assert_eq!(format!("{config:#?}"), format!("{wanted:#?}"));
     let warnings = config.warnings();
     assert!(

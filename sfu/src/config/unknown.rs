@@ -3,10 +3,35 @@
 use service::{Settings, SettingsError};
 use strsim::damerau_levenshtein;
 
-use super::keys::{Key, Members, REFUSED, SECTIONS, SectionTable, Shown};
+use super::keys::{Key, Members, SECTIONS, SectionTable, Shown};
 
 /// Longest name, in bytes, that is held against known ones; the effort grows with its length.
 const NAME_BYTES_MAX: usize = 64;
+
+/// Keys and sections of other servers and other times, and what to do instead.
+const REFUSED: &[(&str, &str)] = &[
+    (
+        "log.loki",
+        "this server does not send its log anywhere: it goes to standard error",
+    ),
+    (
+        "database",
+        "this server has no database: what it reports goes to the gateway of [supervisor]",
+    ),
+    (
+        "provisioning",
+        "this server has no provisioning: the gateway of [supervisor] recommends settings",
+    ),
+    (
+        "http_client",
+        "this server has no settings for the calls it makes itself",
+    ),
+    ("license", "it belongs into a file of its own, license.toml"),
+    (
+        "http.webrtc_ports",
+        "it is now one port for all clients: http.webrtc_binding",
+    ),
+];
 
 /// Refuses the first key that is not known, and says which may have been meant.
 pub(super) fn check(settings: &Settings) -> Result<(), SettingsError> {

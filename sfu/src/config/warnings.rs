@@ -27,7 +27,13 @@ impl Config {
             warn("supervisor.url sends its password over http:// in the clear");
         }
         let has_host = |own: &Option<String>| own.is_some() || self.public_address.is_some();
+        if let Some(fleet) = &self.fleet
+            && is_far_and_open(&fleet.api_url)
+        {
+            warn("fleet.api_url sends the token over http:// in the clear");
+        }
         if let Some(http) = &self.http
+            && self.fleet.is_none()
             && http.webrtc_candidates.is_empty()
             && !has_host(&http.public_address_override)
         {
@@ -44,13 +50,18 @@ impl Config {
 
 /// Whether a password leaves this machine unencrypted.
 fn is_in_the_clear(supervisor: &Supervisor) -> bool {
-    let Ok(url) = Url::parse(&supervisor.url) else {
+    supervisor.credentials.is_some() && is_far_and_open(&supervisor.url)
+}
+
+/// Whether it is another machine that is called without TLS.
+fn is_far_and_open(url: &str) -> bool {
+    let Ok(url) = Url::parse(url) else {
         return false;
     };
     let host = url.host_str().unwrap_or_default();
     let ip = host.trim_matches(['[', ']']).parse::<std::net::IpAddr>();
     let is_here = host == "localhost" || ip.is_ok_and(|ip| ip.is_loopback());
-    supervisor.credentials.is_some() && url.scheme() == "http" && !is_here
+    url.scheme() == "http" && !is_here
 }
 
 fn of_metrics(metrics: &Metrics) -> Option<&'static str> {

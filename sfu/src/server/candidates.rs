@@ -6,7 +6,8 @@ use crate::config::{Config, Http};
 
 use super::ServerError;
 
-/// What is set, or else what the public address is; with the port of the socket, and only what its family can serve.
+/// What is set, or else the node's address on the Fleet, or else what the public address is; with the port that the Fleet
+/// publishes, or else that of the socket; and only what the socket's family can serve.
 ///
 /// # Errors
 /// [`ServerError::Candidates`] when nothing is left.
@@ -16,6 +17,12 @@ pub(super) async fn candidates(
     socket: SocketAddr,
 ) -> Result<Vec<SocketAddr>, ServerError> {
     let mut addresses = http.webrtc_candidates.clone();
+    let place = config.fleet.as_ref().and_then(|fleet| fleet.place);
+    if let (Some(place), None, true) = (place, &http.public_address_override, addresses.is_empty())
+    {
+        addresses.push(place.webrtc.ip());
+    }
+    let port = place.map_or_else(|| socket.port(), |place| place.webrtc.port());
     let named = http
         .public_address_override
         .as_ref()
@@ -50,7 +57,7 @@ pub(super) async fn candidates(
     }
     Ok(served
         .into_iter()
-        .map(|address| SocketAddr::new(address, socket.port()))
+        .map(|address| SocketAddr::new(address, port))
         .collect())
 }
 
@@ -64,8 +71,13 @@ fn is_served(address: IpAddr, socket: SocketAddr) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use fleet_client::Token;
+
     use super::*;
-    use crate::config::Tls;
+    use crate::{
+        config::{Fleet, Tls},
+        fleet::Place,
+    };
 
     async fn offered(
         public: Option<&str>,
@@ -83,6 +95,34 @@ mod tests {
         let offered = candidates(&config, &http, socket.parse().unwrap()).await;
         let text = |it: Vec<SocketAddr>| it.iter().map(SocketAddr::to_string).collect();
         offered.map(text).map_err(|error| error.to_string())
+    }
+
+    #[tokio::test]
+    async fn on_the_fleet_the_published_port_is_offered_and_the_nodes_address() {
+        let tls = Tls {
+            certificate_file: "c".into(),
+            privatekey_file: "k".into(),
+        };
+        let mut http = Http::new("127.0.0.1:0".parse().unwrap(), tls);
+        let mut fleet = Fleet::new(1, Token::new("t").unwrap());
+        fleet.place = Some(Place {
+            service_id: 1,
+            http: "192.0.2.1:20001".parse().unwrap(),
+            webrtc: "192.0.2.1:20002".parse().unwrap(),
+        });
+        let mut config = Config::new();
+        config.fleet = Some(fleet);
+        config.public_address = Some("no-such-host.invalid:1".to_owned());
+        let socket = "0.0.0.0:8844".parse().unwrap();
+        let address = |text: &str| vec![text.parse::<SocketAddr>().unwrap()];
+        let offered = candidates(&config, &http, socket).await.unwrap();
+        assert_eq!(offered, address("192.0.2.1:20002"));
+        http.public_address_override = Some("192.0.2.9:1".to_owned());
+        let offered = candidates(&config, &http, socket).await.unwrap();
+        assert_eq!(offered, address("192.0.2.9:20002"));
+        http.webrtc_candidates = vec!["192.0.2.7".parse().unwrap()];
+        let offered = candidates(&config, &http, socket).await.unwrap();
+        assert_eq!(offered, address("192.0.2.7:20002"));
     }
 
     #[tokio::test]

@@ -22,6 +22,7 @@ use crate::{
     certificate::Certificate,
     config::{Config, Limit},
     control::{Control, Phase},
+    fleet::{self, Place},
     load::{Sample, load},
     log::RunningLog,
     signalling,
@@ -97,7 +98,9 @@ impl Server {
         if let Some(web) = self.web {
             if let Some(reload) = reload {
                 let certificate = web.certificate.clone();
-                let reloads = reload_on_hangup(Arc::clone(&control), certificate, reload);
+                let fleet = self.config.fleet.as_ref();
+                let place = fleet.and_then(|fleet| fleet.place);
+                let reloads = reload_on_hangup(Arc::clone(&control), certificate, reload, place);
                 duties.spawn(unless(stopping.clone(), reloads));
             }
             let router = signalling::router(Arc::clone(&control));
@@ -125,6 +128,10 @@ impl Server {
                 until(stopping.clone()),
             ));
         }
+        if let Some(fleet) = self.fleet.clone() {
+            let reports = report_to_fleet(Arc::clone(&control), fleet);
+            duties.spawn(unless(stopping.clone(), reports));
+        }
         if let Some(telemetry) = self.telemetry {
             let (metrics, stop) = (Arc::clone(&control.metrics), until(stopping.clone()));
             duties.spawn(async move {
@@ -146,21 +153,32 @@ impl Server {
         goodbye(&control, self.supervisor.as_ref(), hurry, drain).await;
         // Only now: reports must have told that the server drains, and clients must have been told to go.
         stop.send_replace(true);
-        let _ = tokio::time::timeout(DUTIES_END_TIME, async {
-            while duties.join_next().await.is_some() {}
-        })
-        .await;
-        duties.shutdown().await;
+        end_duties(duties).await;
+        if let Some(fleet) = self.fleet {
+            fleet.farewell(fleet_status(&control)).await;
+        }
         control.stop_shards().await;
-        let _ = tokio::task::spawn_blocking(move || {
-            for thread in threads {
-                // A panic of it was told when it happened.
-                let _ = thread.handle.join();
-            }
-        })
-        .await;
+        join(threads).await;
         ended
     }
+}
+
+async fn end_duties(mut duties: JoinSet<Ended>) {
+    let _ = tokio::time::timeout(DUTIES_END_TIME, async {
+        while duties.join_next().await.is_some() {}
+    })
+    .await;
+    duties.shutdown().await;
+}
+
+async fn join(threads: Vec<Thread>) {
+    let _ = tokio::task::spawn_blocking(move || {
+        for thread in threads {
+            // A panic of it was told when it happened.
+            let _ = thread.handle.join();
+        }
+    })
+    .await;
 }
 
 /// The first duty that must end the server.
@@ -241,6 +259,22 @@ fn status(control: &Control) -> Status {
     }
 }
 
+fn fleet_status(control: &Control) -> fleet::Status {
+    let usage = control.metrics.usage();
+    fleet::Status {
+        load: control.metrics.load(),
+        rooms: usage.rooms,
+        peers: usage.peers,
+        is_draining: *control.phase().borrow() != Phase::Serving,
+    }
+}
+
+async fn report_to_fleet(control: Arc<Control>, reports: fleet::Reports) -> Ended {
+    let phase = control.phase();
+    reports.run(|| fleet_status(&control), phase).await;
+    Ended::Asked
+}
+
 async fn report(
     control: Arc<Control>,
     supervisor: Supervisor,
@@ -269,6 +303,7 @@ async fn look_at_load(control: Arc<Control>, config: Config) -> Ended {
     let metrics = &control.metrics;
     let intervals = [
         config.supervisor.as_ref().map(|it| it.report_interval),
+        config.fleet.as_ref().map(|it| it.report_interval),
         config.metrics.as_ref().map(|it| it.system_update_interval),
     ];
     let interval = intervals
@@ -316,12 +351,13 @@ async fn reload_on_hangup(
     control: Arc<Control>,
     certificate: Certificate,
     reload: Reload,
+    place: Option<Place>,
 ) -> Ended {
     let Ok(mut hangup) = signal(SignalKind::hangup()) else {
         return Ended::Asked;
     };
     while hangup.recv().await.is_some() {
-        match reload_all(&control, &certificate, &reload).await {
+        match reload_all(&control, &certificate, &reload, place).await {
             Ok(()) => tracing::info!(
                 "certificates, keys and the log's verbosity were read again; other settings need a restart"
             ),
@@ -338,6 +374,7 @@ async fn reload_all(
     control: &Control,
     certificate: &Certificate,
     reload: &Reload,
+    place: Option<Place>,
 ) -> Result<(), ServerError> {
     let path = &reload.config;
     let text = std::fs::read_to_string(path).map_err(|cause| SettingsError::File {
@@ -350,7 +387,7 @@ async fn reload_all(
         certificate.reload(&http.tls)?;
     }
     // Last: below a gateway this waits until the gateway answers.
-    let config = super::settle(path, &text, service::variables()).await?;
+    let config = super::settings::settle_at(path, &text, service::variables(), place).await?;
     control.authenticator.set_keys(&config.authorization);
     Ok(())
 }

@@ -90,6 +90,35 @@ fn a_key_that_everybody_knows_is_refused() {
 }
 
 #[test]
+fn a_server_that_the_fleet_does_not_know_does_not_start() {
+    let folder = Folder::new("");
+    let gone = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = gone.local_addr().unwrap();
+    drop(gone);
+    let fleet = format!(
+        "[fleet]\napp_id = 1\nservice_id = 2\napi_url = \"http://{address}/api\"\nstart_timeout = 300\n"
+    );
+    let settings = folder.settings();
+    folder.write_settings(&format!("{settings}{fleet}"));
+    let (code, said) = folder.run(&[]);
+    assert_eq!(code, BAD_CONFIG, "{said}");
+    assert!(said.contains("fleet.token_file: it is missing"), "{said}");
+    let token = folder.path("token");
+    std::fs::write(&token, "hunter2\n").unwrap();
+    folder.write_settings(&format!("{settings}{fleet}token_file = {token:?}\n"));
+    let (code, said) = folder.run(&["--check-config"]);
+    assert_eq!(code, Some(0), "the Fleet is not asked: {said}");
+    let (code, said) = folder.run(&[]);
+    assert_eq!(code, Some(1), "{said}");
+    assert!(
+        said.contains("looking again on the Fleet: the Fleet API is not available"),
+        "{said}"
+    );
+    assert!(said.contains("not found on the Fleet within 0.3 s: "));
+    assert!(!said.contains("hunter2"), "{said}");
+}
+
+#[test]
 fn a_port_that_is_taken_is_named() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap();

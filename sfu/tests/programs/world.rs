@@ -107,6 +107,10 @@ impl Folder {
             .arg("--license")
             .arg(self.path("license.toml"))
             .env_remove("RUST_LOG")
+            .env_remove("ODIN_API_TOKEN")
+            .env_remove("ODIN_APP_ID")
+            .env_remove("ODIN_SERVICE_ID")
+            .env_remove("PUBLIC_IP")
             .stdin(Stdio::null());
         command
     }

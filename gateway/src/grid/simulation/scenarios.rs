@@ -15,6 +15,7 @@ fn a_ban_follows_its_room_to_another_server() {
             customer: "c".to_owned(),
             user: user.to_owned(),
             forced,
+            preferred: None,
             pick: Pick::Roll(0),
         })
     };
@@ -104,6 +105,7 @@ fn a_decision_made_alone_replaces_that_of_a_command_nobody_was_told_the_answer_o
             customer: "c".to_owned(),
             user: "bob".to_owned(),
             forced,
+            preferred: None,
             pick: Pick::Hash,
         }),
     };
@@ -207,6 +209,7 @@ fn a_draining_server_gets_nobody_until_it_says_otherwise() {
             customer: "c".to_owned(),
             user: "bob".to_owned(),
             forced,
+            preferred: None,
             pick: Pick::Roll(0),
         });
         match world.apply(connect) {
@@ -239,6 +242,75 @@ fn a_draining_server_gets_nobody_until_it_says_otherwise() {
     world.sfus[0].is_draining = false;
     world.report(0);
     assert_eq!(server_of(&mut world, 3, Some(first.clone())), Ok(first));
+}
+
+#[test]
+fn a_preferred_server_gets_the_room_while_it_takes_rooms_and_else_another_does() {
+    let mut world = World::new(900);
+    world.loses_answers = false;
+    for at in 0..2 {
+        world.report(at);
+    }
+    let server_of = |world: &mut World, at: usize, preferred: &str, pick: Pick| {
+        let connect = Action::Connect(Connect {
+            pool: String::new(),
+            rooms: vec![room(at)],
+            customer: "c".to_owned(),
+            user: "bob".to_owned(),
+            forced: None,
+            preferred: Some(preferred.to_owned()),
+            pick,
+        });
+        match world.apply(connect) {
+            Outcome::Connected(server) => server.expect("somebody is there"),
+            other => panic!("{other:?}"),
+        }
+    };
+    let (first, second) = (address(0), address(1));
+    for (at, preferred) in [(1, &first), (2, &second), (3, &first), (4, &second)] {
+        for pick in [Pick::Roll(0), Pick::Roll(u64::MAX), Pick::Hash] {
+            assert_eq!(&server_of(&mut world, at, preferred, pick), preferred);
+        }
+    }
+    assert_eq!(
+        server_of(&mut world, 1, &second, Pick::Hash),
+        first,
+        "a room stays where it is"
+    );
+    server_of(&mut world, 5, "nobody.test:1", Pick::Hash);
+
+    world.sfus[0].is_draining = true;
+    world.report(0);
+    for at in [1, 6] {
+        let server = server_of(&mut world, at, &first, Pick::Roll(0));
+        assert_eq!(server, second, "the first one drains");
+    }
+    world.sfus[0].is_draining = false;
+    world.report(0);
+    assert_eq!(server_of(&mut world, 7, &first, Pick::Hash), first);
+
+    world.now += 10_000;
+    world.report(1);
+    world.apply(Action::Tick {
+        silence_counts: true,
+    });
+    for at in [7, 8] {
+        let server = server_of(&mut world, at, &first, Pick::Roll(0));
+        assert_eq!(server, second, "the first one is silent");
+    }
+}
+
+#[test]
+fn a_connect_of_a_gateway_that_knows_of_no_wishes_is_read() {
+    let text =
+        r#"{"pool":"","rooms":[["n","r"]],"customer":"c","user":"u","forced":null,"pick":"Hash"}"#;
+    let connect: Connect = serde_json::from_str(text).unwrap();
+    assert_eq!(connect.preferred, None);
+    assert_eq!(
+        serde_json::to_string(&connect).unwrap(),
+        text,
+        "and written"
+    );
 }
 
 #[test]
@@ -291,6 +363,7 @@ fn a_room_that_somebody_was_sent_to_is_not_forgotten_by_a_report_under_way() {
         customer: "c".to_owned(),
         user: "b".to_owned(),
         forced: None,
+        preferred: None,
         pick: Pick::Roll(0),
     };
     world.apply(Action::Connect(connect));

@@ -27,6 +27,7 @@ fn connect(id: u64, name: &str) -> Command {
         customer: "c".to_owned(),
         user: "u".to_owned(),
         forced: None,
+        preferred: None,
         pick: Pick::Hash,
     });
     Command { id, action }
