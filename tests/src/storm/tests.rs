@@ -1,0 +1,108 @@
+//! The storm against stand-ins: a right one passes, and each wrong one is caught.
+
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use super::{
+    Disturbances, Ground, Options, Outcome, Shares, Violation, run,
+    stand_in::{self, Flaw},
+};
+
+const SERVERS: u16 = 6;
+
+/// Many matchmakers for few servers.
+fn options() -> Options {
+    Options {
+        cycles: 200,
+        matchmakers: 12,
+        seed: 1,
+        lease: Duration::from_secs(1),
+        deadline: Duration::from_secs(5),
+        patience: Duration::from_secs(5),
+        shares: Shares {
+            replay: 0.2,
+            go_away: 0.1,
+            self_finish: 0.2,
+            abandon: 0.05,
+        },
+        has_faults: false,
+        settle_max: Duration::from_secs(5),
+    }
+}
+
+async fn storm(flaw: Flaw, options: Options) -> Outcome {
+    let folder = tempfile::tempdir().unwrap();
+    let ground = Ground::start(SERVERS, 1, folder.path()).await.unwrap();
+    let bridges = stand_in::start(&ground, 2, flaw).await;
+    let outcome = run(&options, &ground, &bridges, undisturbed).await;
+    outcome.unwrap()
+}
+
+async fn undisturbed(_: watch::Receiver<bool>) -> anyhow::Result<Disturbances> {
+    Ok(Disturbances::default())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_right_bridge_passes() {
+    let outcome = storm(Flaw::None, options()).await;
+    assert_eq!(outcome.violations, [], "{outcome}");
+    for what in [
+        "matches released",
+        "matches abandoned",
+        "matches finished by their server",
+        "replays with the same answer",
+        "matchmakers gone in the middle of a call",
+        "allocation retries: timeout",
+    ] {
+        assert!(
+            outcome.record.counts.contains_key(what),
+            "{what}: {outcome}"
+        );
+    }
+}
+
+async fn is_caught(flaw: Flaw, is_expected: fn(&Violation) -> bool) {
+    let options = Options {
+        settle_max: Duration::ZERO,
+        ..options()
+    };
+    let outcome = storm(flaw, options).await;
+    assert!(outcome.violations.iter().any(is_expected), "{outcome}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bridge_that_gives_a_server_twice_is_caught() {
+    is_caught(Flaw::Blind, |it| matches!(it, Violation::NotRunning(_))).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bridge_that_leaves_it_to_the_servers_is_caught() {
+    let is_expected = |it: &Violation| matches!(it, Violation::StartRefused { .. });
+    is_caught(Flaw::Groping, is_expected).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bridge_that_forgets_keys_is_caught() {
+    let is_expected = |it: &Violation| matches!(it, Violation::UnequalReplay { .. });
+    is_caught(Flaw::Forgetful, is_expected).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bridge_that_keeps_servers_beyond_their_lease_is_caught() {
+    let mut options = Options {
+        cycles: u64::from(SERVERS) / 2,
+        settle_max: Duration::ZERO,
+        ..options()
+    };
+    options.shares.abandon = 1.0;
+    let outcome = storm(Flaw::Careless, options).await;
+    let not_free = |it: &&Violation| matches!(it, Violation::NotFree { .. });
+    let not_free = outcome.violations.iter().filter(not_free).count();
+    assert_eq!(not_free, usize::from(SERVERS) / 2, "{outcome}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bridge_that_calls_a_running_match_ended_is_caught() {
+    is_caught(Flaw::Hasty, |it| matches!(it, Violation::NotEnded(_))).await;
+}
