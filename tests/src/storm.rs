@@ -58,6 +58,8 @@ pub struct Options {
     pub shares: Shares,
     /// Whether calls of the Fleet fail and stall.
     pub has_faults: bool,
+    /// How long a call stalls that does. Callers with less patience are gone when it is performed.
+    pub stall: Duration,
     /// Time for everything to be idle again after the last lease, when nothing fails any more.
     pub settle_max: Duration,
 }
@@ -91,6 +93,7 @@ impl Default for Options {
                 abandon: 0.05,
             },
             has_faults: true,
+            stall: Duration::from_secs(2),
             // Several rounds of whatever a bridge does in the background, and the longest wait of a game server before
             // it repeats an update.
             settle_max: Duration::from_secs(90),
@@ -124,7 +127,7 @@ where
 {
     let began = Instant::now();
     if options.has_faults {
-        ground.inject_faults()?;
+        ground.inject_faults(options.stall)?;
     }
     let record = SharedRecord::default();
     let (stop, stopped) = watch::channel(false);

@@ -26,6 +26,9 @@ pub(crate) struct Storm {
     /// Decides what is random
     #[arg(long, default_value_t = 1)]
     seed: u64,
+    /// Milliseconds that a stalled call of the Fleet takes; beyond 3000, callers are gone when it is performed
+    #[arg(long, default_value_t = 2_000)]
+    stall_ms: u32,
 }
 
 /// Everything the storm needs runs inside its program or is started by it.
@@ -40,6 +43,7 @@ pub(crate) fn soak(storm: &Storm) -> Result<()> {
         ("--servers", storm.servers.into()),
         ("--bridges", storm.bridges.into()),
         ("--seed", storm.seed),
+        ("--stall-ms", storm.stall_ms.into()),
     ] {
         command.args([flag, &value.to_string()]);
     }

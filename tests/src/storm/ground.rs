@@ -96,12 +96,13 @@ impl Ground {
     }
 
     /// From now on six of a hundred Fleet calls fail or stall.
-    pub(crate) fn inject_faults(&self) -> Result<()> {
+    pub(crate) fn inject_faults(&self, stall: Duration) -> Result<()> {
+        let stall_ms = u32::try_from(stall.as_millis()).context("the stall is too long")?;
         let chance = |kind| Chance {
             kind,
             rate: 0.01,
             retry_after_seconds: None,
-            stall_ms: None,
+            stall_ms: Some(stall_ms),
         };
         let kinds = [
             FaultKind::Internal,

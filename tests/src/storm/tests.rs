@@ -28,6 +28,7 @@ fn options() -> Options {
         },
         has_faults: false,
         settle_max: Duration::from_secs(5),
+        ..Options::default()
     }
 }
 

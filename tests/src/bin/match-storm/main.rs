@@ -39,6 +39,9 @@ struct Arguments {
     /// Decides what is random
     #[arg(long, default_value_t = 1)]
     seed: u64,
+    /// Milliseconds that a stalled call of the Fleet takes
+    #[arg(long, default_value_t = 2_000)]
+    stall_ms: u32,
     /// Seconds between two kills of a bridge
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..))]
     kill_seconds: u64,
@@ -76,6 +79,7 @@ async fn main() -> Result<ExitCode> {
         cycles: arguments.cycles,
         matchmakers: arguments.matchmakers,
         seed: arguments.seed,
+        stall: Duration::from_millis(arguments.stall_ms.into()),
         ..Options::default()
     };
     println!(
