@@ -92,6 +92,9 @@ pub struct Chance {
     /// What `Retry-After` says, in seconds, where the answer has one.
     #[serde(default)]
     pub retry_after_seconds: Option<u32>,
+    /// How long a stall takes, in milliseconds; without it, two seconds.
+    #[serde(default)]
+    pub stall_ms: Option<u32>,
 }
 
 /// What can happen to a call.
@@ -114,7 +117,13 @@ pub enum FaultKind {
     Garbage,
     /// No answer until the caller gives up.
     Hang,
+    /// The call is performed and answered as it should be, but late. Chance decides whether it is performed at once or
+    /// late, too; late, it is performed even if its caller has gone meanwhile.
+    Stall,
 }
+
+/// Length of a stall that names none, in milliseconds: longer than a matchmaker likes to wait, shorter than it does.
+const STALL_DEFAULT_MS: u32 = 2_000;
 
 /// Why a plan was refused.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -218,6 +227,21 @@ impl FaultPlan {
     }
 }
 
+impl Chance {
+    fn fault(self, random: &mut fastrand::Rng) -> Fault {
+        let stall_ms = u64::from(self.stall_ms.unwrap_or(STALL_DEFAULT_MS));
+        let stall = (self.kind == FaultKind::Stall).then(|| Stall {
+            time: Duration::from_millis(stall_ms.min(limits::FAULT_DELAY_MS)),
+            performs_first: random.bool(),
+        });
+        Fault {
+            kind: self.kind,
+            retry_after_seconds: self.retry_after_seconds,
+            stall,
+        }
+    }
+}
+
 impl Latency {
     fn makes_sense(self) -> bool {
         let fine = |number: f64| number.is_finite() && number >= 0.0;
@@ -282,6 +306,15 @@ pub(crate) struct Decision {
 pub(crate) struct Fault {
     pub(crate) kind: FaultKind,
     pub(crate) retry_after_seconds: Option<u32>,
+    pub(crate) stall: Option<Stall>,
+}
+
+/// A call that takes long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Stall {
+    pub(crate) time: Duration,
+    /// Whether the call is performed before that time or after it.
+    pub(crate) performs_first: bool,
 }
 
 impl Faults {
@@ -312,13 +345,9 @@ impl Faults {
                 left -= chance.rate;
                 left < 0.0
             });
-            decision.fault = decision.fault.or_else(|| {
-                let retry_after_seconds = drawn?.retry_after_seconds;
-                drawn.map(|chance| Fault {
-                    kind: chance.kind,
-                    retry_after_seconds,
-                })
-            });
+            if let (None, Some(chance)) = (decision.fault, drawn) {
+                decision.fault = Some(chance.fault(&mut self.random));
+            }
         }
         decision.delay = decision
             .delay
@@ -369,6 +398,25 @@ mod tests {
                 .iter()
                 .all(|decision| decision.delay <= Duration::from_millis(200))
         );
+    }
+
+    #[test]
+    fn a_stall_is_performed_early_or_late() {
+        let plan = |stall: &str| {
+            let text = format!("[[rules]]\nfaults = [{{ kind = \"stall\", rate = 1.0{stall} }}]");
+            let mut faults = Faults::new(FaultPlan::from_toml(&text, "f.toml").unwrap(), 1);
+            let mut next = || faults.decide("getApps").fault.and_then(|fault| fault.stall);
+            (0..100).map(|_| next().unwrap()).collect::<Vec<_>>()
+        };
+        let stalls = plan("");
+        assert!(stalls.iter().all(|it| it.time == Duration::from_secs(2)));
+        let early = stalls.iter().filter(|it| it.performs_first).count();
+        assert!((20..80).contains(&early), "{early}");
+        let stalls = plan(", stall_ms = 7");
+        assert!(stalls.iter().all(|it| it.time == Duration::from_millis(7)));
+        let longest = Duration::from_millis(limits::FAULT_DELAY_MS);
+        let stalls = plan(&format!(", stall_ms = {}", u32::MAX));
+        assert!(stalls.iter().all(|it| it.time == longest));
     }
 
     #[test]

@@ -11,6 +11,7 @@ mod control;
 mod faults;
 mod fields;
 mod filter;
+mod handle;
 mod limits;
 mod listing;
 mod model;
@@ -25,6 +26,7 @@ pub mod world;
 pub use self::clock::{Clock, ManualClock};
 pub use self::config::{Arguments, Config, ConfigError};
 pub use self::faults::{Chance, FaultKind, FaultPlan, FaultPlanError, FaultRule, Latency};
+pub use self::handle::Handle;
 pub use self::model::{
     ApiVersion, BinaryType, Mount, OperatingSystem, PackageType, PortDefinition, Protocol,
     RegistryType, RestartCondition, SteamRuntime, TextFile, VariableDefinition, VariableType,

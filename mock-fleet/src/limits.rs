@@ -36,6 +36,8 @@ pub(crate) const ISSUED_TOKENS: usize = 1_000;
 pub(crate) const DOWNLOADS: usize = 1_000;
 /// Longest delay or hang a fault may cause, in milliseconds.
 pub(crate) const FAULT_DELAY_MS: u64 = 300_000;
+/// Most calls that are stalled at a time. Their callers may have gone, so nothing else bounds them.
+pub(crate) const FAULT_STALLS: usize = 1_000;
 /// Most rules of one fault plan.
 pub(crate) const FAULT_RULES: usize = 100;
 /// Seconds a backup's download link works.

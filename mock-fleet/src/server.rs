@@ -17,6 +17,7 @@ use crate::api::{self, Shared};
 use crate::config::{Arguments, Config};
 use crate::control;
 use crate::faults::Faults;
+use crate::handle::Handle;
 use crate::limits;
 use crate::state::State;
 use crate::world::WorldError;
@@ -97,6 +98,12 @@ impl Server {
     #[must_use]
     pub fn control_addr(&self) -> Option<SocketAddr> {
         self.control.as_ref().map(|(_, address)| *address)
+    }
+
+    /// A hold on the simulator for the program that it runs in.
+    #[must_use]
+    pub fn handle(&self) -> Handle {
+        Handle::new(Arc::clone(&self.shared))
     }
 
     /// Serves until `shutdown` completes; then open requests get a few seconds to finish.

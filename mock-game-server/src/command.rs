@@ -23,6 +23,11 @@ Environment:
                           reaches it may start and finish matches [default: 127.0.0.1:8080]
   MOCK_SERVER_GAME_ADDR   where the game's UDP socket listens, if not on that interface and ODIN_GAME_PORT
   MOCK_SERVER_PUBLIC_URL  announced as match_api, for a matchmaker to find the HTTP side; {port} becomes its port
+  MOCK_SERVER_MATCH_PORT  announced as match_port: the number that the HTTP port is published under, or own for the
+                          port that is listened on
+  MOCK_SERVER_TOKEN       what callers of the match API must present as a bearer token (or MOCK_SERVER_TOKEN_FILE)
+  MOCK_SERVER_HEARTBEAT_SECONDS  how often heartbeat_at is written [default: 0, never]
+  MOCK_SERVER_JOURNAL     a file to which what happens to matches is appended, one line of JSON each
   RUST_LOG                which log lines are shown [default: info]";
 
 /// A stand-in game server that marks itself idle or occupied in its instance metadata.

@@ -5,12 +5,13 @@ use std::{
     fmt,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     num::NonZeroU16,
-    path::Path,
+    path::{Path, PathBuf},
     str::FromStr,
     time::Duration,
 };
 
 use fleet_client::{DEFAULT_BASE_URL, Token};
+use service::Secret;
 
 /// Where players are sent unless `ODIN_GAME_PORT` says otherwise.
 pub const DEFAULT_GAME_PORT: u16 = 7777;
@@ -21,6 +22,9 @@ pub const DEFAULT_HTTP_ADDR: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::L
 
 /// Longest time that a match can be given: a week. Nothing breaks beyond it; a typing error is more likely.
 pub const MATCH_DURATION_MAX: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+
+/// Longest time between two heartbeats: an hour. Nobody would wait longer to see that a server is gone.
+pub const HEARTBEAT_MAX: Duration = Duration::from_secs(60 * 60);
 
 /// Longest public address in bytes: it stands in the metadata, which every List repeats.
 const PUBLIC_URL_BYTES_MAX: usize = 256;
@@ -46,6 +50,15 @@ impl ExitState {
     }
 }
 
+/// Which port is announced as `match_port`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MatchPort {
+    /// The port that the match API listens on.
+    Own,
+    /// The port that it is published under.
+    Published(NonZeroU16),
+}
+
 /// Everything a game server needs to know.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -66,6 +79,14 @@ pub struct Config {
     pub announced_port: Option<u16>,
     /// Where a matchmaker reaches the match API; announced as `match_api` if set. `{port}` becomes the real port.
     pub public_url: Option<String>,
+    /// Announced as `match_port` if set, for a matchmaker that knows the address of the node already.
+    pub match_port: Option<MatchPort>,
+    /// Callers of the match API must present this as a bearer token, if set.
+    pub match_token: Option<Secret>,
+    /// `heartbeat_at` is written this often, if set.
+    pub heartbeat: Option<Duration>,
+    /// What happens to matches is appended to this file, if set: one line of JSON each.
+    pub journal: Option<PathBuf>,
     /// A match finishes by itself after this.
     pub match_duration: Option<Duration>,
     /// What is left in the metadata on the way out.
@@ -112,14 +133,19 @@ impl Config {
             game_port: 0,
             announced_port: None,
             public_url: None,
+            match_port: None,
+            match_token: None,
+            heartbeat: None,
+            journal: None,
             match_duration: None,
             exit_state: ExitState::default(),
         }
     }
 
     /// Reads `ODIN_API_TOKEN` (or `ODIN_API_TOKEN_FILE`), `ODIN_SERVICE_ID`, `ODIN_GAME_PORT`, `ODIN_API_URL`,
-    /// `MOCK_SERVER_ADDR`, `MOCK_SERVER_GAME_ADDR` and `MOCK_SERVER_PUBLIC_URL` from these variables. An empty one
-    /// counts as not set.
+    /// `MOCK_SERVER_ADDR`, `MOCK_SERVER_GAME_ADDR`, `MOCK_SERVER_PUBLIC_URL`, `MOCK_SERVER_MATCH_PORT`,
+    /// `MOCK_SERVER_TOKEN` (or `MOCK_SERVER_TOKEN_FILE`), `MOCK_SERVER_HEARTBEAT_SECONDS` and `MOCK_SERVER_JOURNAL`
+    /// from these variables. An empty one counts as not set.
     ///
     /// # Errors
     /// [`ConfigError`] naming the first variable that is missing or malformed.
@@ -148,12 +174,19 @@ impl Config {
             Some(text) => listen_address("MOCK_SERVER_GAME_ADDR", text)?,
         };
         let api_url = set("ODIN_API_URL").unwrap_or(DEFAULT_BASE_URL);
+        let heartbeat = set("MOCK_SERVER_HEARTBEAT_SECONDS")
+            .map(heartbeat)
+            .transpose()?;
         Ok(Self {
             http_listen,
             game_interface: game_listen.ip(),
             game_port: game_listen.port(),
             announced_port: Some(announced_port),
             public_url: set("MOCK_SERVER_PUBLIC_URL").map(public_url).transpose()?,
+            match_port: set("MOCK_SERVER_MATCH_PORT").map(match_port).transpose()?,
+            match_token: match_token(set("MOCK_SERVER_TOKEN"), set("MOCK_SERVER_TOKEN_FILE"))?,
+            heartbeat: heartbeat.flatten(),
+            journal: set("MOCK_SERVER_JOURNAL").map(PathBuf::from),
             ..Self::on_loopback(api_url.to_owned(), token, service_id)
         })
     }
@@ -172,6 +205,48 @@ fn token(value: Option<&str>, file: Option<&str>) -> Result<Token, ConfigError> 
         }
     };
     token.map_err(|error| invalid(variable, error))
+}
+
+fn match_token(value: Option<&str>, file: Option<&str>) -> Result<Option<Secret>, ConfigError> {
+    let (variable, token) = match (value, file) {
+        (Some(value), None) => ("MOCK_SERVER_TOKEN", value.to_owned()),
+        (None, Some(path)) => {
+            let text = std::fs::read_to_string(path)
+                .map_err(|error| invalid("MOCK_SERVER_TOKEN_FILE", format!("{path}: {error}")))?;
+            ("MOCK_SERVER_TOKEN_FILE", text.trim().to_owned())
+        }
+        (None, None) => return Ok(None),
+        (Some(_), Some(_)) => {
+            return Err(invalid(
+                "MOCK_SERVER_TOKEN_FILE",
+                "MOCK_SERVER_TOKEN is set too; one of them has to go",
+            ));
+        }
+    };
+    if token.is_empty() || !token.bytes().all(|it| it.is_ascii_graphic()) {
+        return Err(invalid(variable, "it must be visible ASCII characters"));
+    }
+    Ok(Some(token.into()))
+}
+
+fn match_port(text: &str) -> Result<MatchPort, ConfigError> {
+    if text == "own" {
+        return Ok(MatchPort::Own);
+    }
+    let expected = "a port from 1 to 65535, or own";
+    parsed("MOCK_SERVER_MATCH_PORT", text, expected).map(MatchPort::Published)
+}
+
+/// `None` for 0, which means off.
+fn heartbeat(text: &str) -> Result<Option<Duration>, ConfigError> {
+    let variable = "MOCK_SERVER_HEARTBEAT_SECONDS";
+    let expected = "a whole number of seconds, at most an hour";
+    let time = Duration::from_secs(parsed(variable, text, expected)?);
+    if time > HEARTBEAT_MAX {
+        let problem = format_args!("{text:?} is not {expected}");
+        return Err(invalid(variable, problem));
+    }
+    Ok(Some(time).filter(|it| !it.is_zero()))
 }
 
 fn parsed<T: FromStr>(
@@ -304,6 +379,27 @@ mod tests {
                 "ftp://x",
                 "invalid MOCK_SERVER_PUBLIC_URL: ",
             ),
+            (
+                "MOCK_SERVER_MATCH_PORT",
+                "0",
+                "invalid MOCK_SERVER_MATCH_PORT: ",
+            ),
+            (
+                "MOCK_SERVER_HEARTBEAT_SECONDS",
+                "3601",
+                "invalid MOCK_SERVER_HEARTBEAT_SECONDS: ",
+            ),
+            (
+                "MOCK_SERVER_HEARTBEAT_SECONDS",
+                "-1",
+                "invalid MOCK_SERVER_HEARTBEAT_SECONDS: ",
+            ),
+            ("MOCK_SERVER_TOKEN", "a b", "invalid MOCK_SERVER_TOKEN: "),
+            (
+                "MOCK_SERVER_TOKEN_FILE",
+                "/no/such/file",
+                "invalid MOCK_SERVER_TOKEN_FILE: ",
+            ),
         ] {
             let error = with(name, value).unwrap_err();
             assert!(error.starts_with(text), "{name}={value}: {error}");
@@ -311,9 +407,31 @@ mod tests {
     }
 
     #[test]
+    fn what_matches_need_is_off_unless_set() {
+        let config = read(&REQUIRED).unwrap();
+        assert_eq!((config.match_port, config.heartbeat), (None, None));
+        assert!(config.match_token.is_none() && config.journal.is_none());
+        let config = with("MOCK_SERVER_MATCH_PORT", "own").unwrap();
+        assert_eq!(config.match_port, Some(MatchPort::Own));
+        let config = with("MOCK_SERVER_MATCH_PORT", "20001").unwrap();
+        let published = NonZeroU16::new(20001).map(MatchPort::Published);
+        assert_eq!(config.match_port, published);
+        let config = with("MOCK_SERVER_HEARTBEAT_SECONDS", "0").unwrap();
+        assert_eq!(config.heartbeat, None);
+        let config = with("MOCK_SERVER_HEARTBEAT_SECONDS", "15").unwrap();
+        assert_eq!(config.heartbeat, Some(Duration::from_secs(15)));
+        let config = with("MOCK_SERVER_JOURNAL", "/tmp/j").unwrap();
+        assert_eq!(config.journal, Some(PathBuf::from("/tmp/j")));
+    }
+
+    #[test]
     fn no_text_ever_shows_the_token() {
         assert!(!format!("{:?}", read(&REQUIRED).unwrap()).contains("s3cret"));
-        let error = with("ODIN_API_TOKEN", "s3cret\nx").unwrap_err();
-        assert!(!error.contains("s3cret"), "{error}");
+        let config = with("MOCK_SERVER_TOKEN", "s3cret").unwrap();
+        assert!(!format!("{config:?}").contains("s3cret"));
+        for variable in ["ODIN_API_TOKEN", "MOCK_SERVER_TOKEN"] {
+            let error = with(variable, "s3cret\nx").unwrap_err();
+            assert!(!error.contains("s3cret"), "{error}");
+        }
     }
 }

@@ -2,7 +2,7 @@
 //! is looked at, and whatever could not be written is tried again until it is. Two starts at the same moment
 //! cannot both win, and a caller that hangs up half-way does not leave a half-done change.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use backon::{BackoffBuilder as _, ExponentialBackoff, ExponentialBuilder};
 use tokio::{
@@ -15,7 +15,8 @@ use crate::{
     config::{Config, ExitState},
     error::ServerError,
     fleet::{self, Instance},
-    lifecycle::{Change, Command, Decision, Lifecycle, Metadata, Reply, State},
+    journal::{Event, Journal},
+    lifecycle::{Change, Command, Decision, Lifecycle, Metadata, OUTCOME_ABORTED, Reply, State},
     ping::Standing,
 };
 
@@ -79,6 +80,7 @@ impl Game {
 pub(crate) struct Driver {
     lifecycle: Lifecycle,
     instance: Instance,
+    journal: Journal,
     requests: mpsc::Receiver<Request>,
     standing: watch::Sender<Standing>,
     match_duration: Option<Duration>,
@@ -95,12 +97,14 @@ impl Driver {
         config: &Config,
         lifecycle: Lifecycle,
         instance: Instance,
+        journal: Journal,
     ) -> (Self, Game, watch::Receiver<Standing>) {
         let (sender, requests) = mpsc::channel(COMMANDS_MAX);
-        let (standing, seen) = watch::channel(standing_of(lifecycle.state()));
+        let (standing, seen) = watch::channel(standing_of(&lifecycle));
         let driver = Self {
             lifecycle,
             instance,
+            journal,
             requests,
             standing,
             match_duration: config.match_duration,
@@ -118,9 +122,15 @@ impl Driver {
     /// When the Fleet refuses: it would refuse later, too.
     pub(crate) async fn announce(&mut self) -> Result<(), ServerError> {
         match self.write(self.lifecycle.announcement()).await {
-            Err(error) if fleet::is_final(&error) => Err(ServerError::Announce(error)),
-            Err(_) | Ok(()) => Ok(()),
+            Err(error) if fleet::is_final(&error) => return Err(ServerError::Announce(error)),
+            Err(_) | Ok(()) => {}
         }
+        // True even if the Fleet was away: nothing runs here.
+        self.journal.write(Event::Idle {
+            match_id: "",
+            fence: None,
+        });
+        Ok(())
     }
 
     /// Carries out commands until told to stop, and then takes the server out of matchmaking.
@@ -141,7 +151,15 @@ impl Driver {
             let _ = request.answer.send(Err(Failure::Ending));
         }
         let farewell = self.lifecycle.farewell(self.exit_state);
-        self.instance.merge(farewell, FAREWELL_TIME_MAX).await
+        self.instance.merge(farewell, FAREWELL_TIME_MAX).await?;
+        if let State::Occupied(aborted) = self.lifecycle.state() {
+            self.journal.write(Event::Finish {
+                match_id: &aborted.id,
+                fence: aborted.fence,
+                reason: OUTCOME_ABORTED,
+            });
+        }
+        Ok(())
     }
 
     async fn serve(&mut self) {
@@ -164,12 +182,19 @@ impl Driver {
     }
 
     async fn carry_out(&mut self, command: Command) -> Result<Reply, Failure> {
-        match self.lifecycle.decide(command) {
-            Decision::Answer(reply) => Ok(reply),
+        let asked = Asked::of(&command);
+        let decision = self.lifecycle.decide(command);
+        // A refusal, too, may have brought a newer fence.
+        self.standing.send_replace(standing_of(&self.lifecycle));
+        match decision {
+            Decision::Answer(reply) => {
+                self.note_refusal(&asked, &reply);
+                Ok(reply)
+            }
             Decision::Publish(mut change) => {
                 let update = std::mem::take(&mut change.update);
                 self.write(update).await.map_err(Failure::Fleet)?;
-                Ok(self.commit(change))
+                Ok(self.commit(change, &asked))
             }
         }
     }
@@ -183,6 +208,7 @@ impl Driver {
         let finish = Command::Finish {
             match_id: String::new(),
             outcome: OUTCOME_TIME_LIMIT.to_owned(),
+            fence: None,
         };
         if self.carry_out(finish).await.is_err() {
             // Tried again in place of the announcement that the failure has put off.
@@ -213,29 +239,104 @@ impl Driver {
         result
     }
 
-    fn commit(&mut self, change: Change) -> Reply {
+    fn commit(&mut self, change: Change, asked: &Asked) -> Reply {
+        let before = self.lifecycle.state().running();
+        let ended = before.map(|it| (it.id.clone(), it.fence));
         let reply = self.lifecycle.commit(change);
-        let state = self.lifecycle.state();
         match reply {
             Reply::Started => self.match_ends = self.match_duration.map(|it| Instant::now() + it),
             Reply::Finished => self.match_ends = None,
-            Reply::PlayersUpdated | Reply::Occupied { .. } | Reply::NoMatch => {}
+            Reply::PlayersUpdated | Reply::Occupied { .. } | Reply::StaleFence | Reply::NoMatch => {
+            }
         }
+        let state = self.lifecycle.state();
         tracing::info!(
             state = state.label(),
             match_id = state.running().map(|it| &*it.id),
             players = state.running().map(|it| it.player_count),
             "metadata written"
         );
-        self.standing.send_replace(standing_of(state));
+        self.note_change(&reply, asked, ended);
+        self.standing.send_replace(standing_of(&self.lifecycle));
         reply
+    }
+
+    fn note_change(
+        &mut self,
+        reply: &Reply,
+        asked: &Asked,
+        ended: Option<(Arc<str>, Option<u64>)>,
+    ) {
+        let Asked {
+            match_id, fence, ..
+        } = asked;
+        match (reply, ended) {
+            (Reply::Started, _) => self.journal.write(Event::Start {
+                match_id,
+                fence: *fence,
+            }),
+            (Reply::Finished, Some((match_id, fence))) => self.journal.write(Event::Finish {
+                match_id: &match_id,
+                fence,
+                reason: &asked.outcome,
+            }),
+            (Reply::Finished, None) => self.journal.write(Event::Idle {
+                match_id,
+                fence: *fence,
+            }),
+            _ => {}
+        }
+    }
+
+    fn note_refusal(&mut self, asked: &Asked, reply: &Reply) {
+        let Some(reason) = reply.refusal() else {
+            return;
+        };
+        let running = self.lifecycle.state().running();
+        self.journal.write(Event::Refused {
+            match_id: &asked.match_id,
+            fence: asked.fence,
+            call: asked.call,
+            reason,
+            running: running.map(|it| &*it.id),
+        });
     }
 }
 
-fn standing_of(state: &State) -> Standing {
+/// What the journal says about a command.
+struct Asked {
+    call: &'static str,
+    match_id: Arc<str>,
+    fence: Option<u64>,
+    outcome: String,
+}
+
+impl Asked {
+    fn of(command: &Command) -> Self {
+        let (call, match_id, fence, outcome) = match command {
+            Command::Start(wanted) => ("start", wanted.id.clone(), wanted.fence, ""),
+            Command::Finish {
+                match_id,
+                outcome,
+                fence,
+            } => ("finish", match_id.as_str().into(), *fence, outcome.as_str()),
+            Command::Players(_) => ("players", "".into(), None, ""),
+        };
+        Self {
+            call,
+            match_id,
+            fence,
+            outcome: outcome.to_owned(),
+        }
+    }
+}
+
+fn standing_of(lifecycle: &Lifecycle) -> Standing {
+    let state = lifecycle.state();
     Standing {
         state: state.label(),
         match_id: state.running().map(|it| it.id.clone()),
+        fence: lifecycle.fence(),
     }
 }
 

@@ -1,6 +1,6 @@
 //! What keeps a game server from running.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, path::PathBuf};
 
 /// Why the server did not start.
 #[derive(Debug, thiserror::Error)]
@@ -10,6 +10,15 @@ pub enum ServerError {
     Bind {
         /// The address that was asked for.
         address: SocketAddr,
+        /// What the system says.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The journal cannot be written.
+    #[error("cannot append to the journal {}", path.display())]
+    Journal {
+        /// The file.
+        path: PathBuf,
         /// What the system says.
         #[source]
         source: std::io::Error,

@@ -18,7 +18,7 @@ const RETRY: RetryPolicy = RetryPolicy {
 const REQUEST_TIME_MAX: Duration = Duration::from_secs(3);
 
 /// The instance in the Fleet that is this server.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Instance {
     client: Client,
     service_id: i64,

@@ -3,23 +3,31 @@
 //!
 //! The texts of the guide's program are kept word for word, because matchmakers may compare them.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use axum::{
     Json, Router,
     body::Bytes,
-    extract::{DefaultBodyLimit, FromRequest, Request, State},
-    http::{HeaderValue, StatusCode, header::ALLOW},
+    extract::{DefaultBodyLimit, FromRef, FromRequest, Request, State},
+    http::{
+        HeaderMap, HeaderValue, StatusCode,
+        header::{ALLOW, AUTHORIZATION, WWW_AUTHENTICATE},
+    },
+    middleware::{self, Next},
     response::{IntoResponse, Response},
-    routing::{any, post},
+    routing::{any, get, post},
 };
 use chrono::{SecondsFormat, Utc};
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Map, Value, json};
+use service::Secret;
+use subtle::ConstantTimeEq as _;
+use tokio::sync::watch;
 
 use crate::{
     driver::{Failure, Game},
     lifecycle::{Command, MATCH_ID_BYTES_MAX, Match, PLAYERS_MAX, Reply},
+    ping::Standing,
 };
 
 /// Longest request body in bytes. All of it ends up in the metadata, for which Fleet names no limit; this is what
@@ -32,17 +40,56 @@ const BODY_TIME_MAX: Duration = Duration::from_secs(10);
 /// The join mode of a match that names none, as in the guide.
 const JOIN_MODE_DEFAULT: &str = "free";
 
-pub(crate) fn router(game: Game) -> Router {
-    Router::new()
-        .route("/health", any(health))
-        .route("/healthz", any(health))
+/// What requests are answered from.
+#[derive(Clone, Debug)]
+pub(crate) struct Api {
+    pub(crate) game: Game,
+    pub(crate) standing: watch::Receiver<Standing>,
+    /// What callers of the match API must present, if anything.
+    pub(crate) token: Option<Secret>,
+}
+
+impl FromRef<Api> for Game {
+    fn from_ref(api: &Api) -> Self {
+        api.game.clone()
+    }
+}
+
+pub(crate) fn router(api: Api) -> Router {
+    let guarded = Router::new()
+        .route(
+            "/match",
+            get(show_match).fallback(async || BadRequest::Method("GET")),
+        )
         .route("/match/start", post(start_match))
         .route("/match/finish", post(finish_match))
         .route("/players", post(set_players))
-        .method_not_allowed_fallback(async || BadRequest::Method)
+        .method_not_allowed_fallback(async || BadRequest::Method("POST"))
+        .route_layer(middleware::from_fn_with_state(api.clone(), authorise));
+    Router::new()
+        .route("/health", any(health))
+        .route("/healthz", any(health))
+        .merge(guarded)
         .fallback(async || BadRequest::Route)
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
-        .with_state(game)
+        .with_state(api)
+}
+
+/// Lets nobody in who does not know the token, if there is one.
+async fn authorise(State(api): State<Api>, request: Request, next: Next) -> Response {
+    let is_right = |token: &Secret| {
+        let presented = bearer(request.headers()).unwrap_or_default();
+        bool::from(token.expose().as_bytes().ct_eq(presented.as_bytes()))
+    };
+    if api.token.as_ref().is_none_or(is_right) {
+        return next.run(request).await;
+    }
+    BadRequest::Unauthenticated.into_response()
+}
+
+fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let (scheme, token) = headers.get(AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then_some(token)
 }
 
 /// `POST /match/start`. As in the guide, everything but the match id may be missing or null.
@@ -53,6 +100,7 @@ struct StartRequest {
     map_guid: Option<String>,
     join_mode: Option<String>,
     user_ids: Option<Vec<String>>,
+    fence: Option<u64>,
 }
 
 /// `POST /match/finish`.
@@ -60,6 +108,7 @@ struct StartRequest {
 struct FinishRequest {
     match_id: Option<String>,
     outcome: Option<String>,
+    fence: Option<u64>,
 }
 
 /// `POST /players`.
@@ -72,6 +121,16 @@ struct PlayersRequest {
 async fn health() -> Response {
     let time = Utc::now().to_rfc3339_opts(SecondsFormat::Secs, true);
     answer(StatusCode::OK, json!({ "status": "ok", "time": time }))
+}
+
+async fn show_match(State(api): State<Api>) -> Response {
+    let standing = api.standing.borrow().clone();
+    let body = json!({
+        "state": standing.state,
+        "match_id": standing.match_id.as_deref().unwrap_or_default(),
+        "fence": standing.fence,
+    });
+    answer(StatusCode::OK, body)
 }
 
 async fn start_match(
@@ -89,6 +148,7 @@ async fn finish_match(
     let command = Command::Finish {
         match_id: request.match_id.unwrap_or_default(),
         outcome: request.outcome.unwrap_or_default(),
+        fence: request.fence,
     };
     game.ask(command).await
 }
@@ -126,6 +186,7 @@ impl StartRequest {
             join_mode: join_mode.unwrap_or_else(|| JOIN_MODE_DEFAULT.to_owned()),
             user_ids,
             player_count,
+            fence: self.fence,
         })
     }
 }
@@ -158,7 +219,10 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for JsonBody<T> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum BadRequest {
     Route,
-    Method,
+    /// Only this method is answered here.
+    Method(&'static str),
+    /// The token is missing or wrong.
+    Unauthenticated,
     Json,
     /// The body did not arrive in time.
     Slow,
@@ -177,7 +241,14 @@ impl IntoResponse for Reply {
             Self::Started => done("match started"),
             Self::Finished => done("match finished"),
             Self::PlayersUpdated => done("players updated"),
-            Self::Occupied { running } => occupied(&running),
+            Self::Occupied { ref running } => conflict(
+                &self,
+                json!({"error": format!("match {running} is running"), "match_id": &**running}),
+            ),
+            Self::StaleFence => conflict(
+                &self,
+                json!({"error": "this server has been claimed anew or released since"}),
+            ),
             Self::NoMatch => refusal(StatusCode::CONFLICT, "no match is running"),
         }
     }
@@ -197,9 +268,13 @@ impl IntoResponse for BadRequest {
     fn into_response(self) -> Response {
         let (status, text) = match self {
             Self::Route => (StatusCode::NOT_FOUND, "not found".to_owned()),
-            Self::Method => (
+            Self::Method(_) => (
                 StatusCode::METHOD_NOT_ALLOWED,
                 "method not allowed".to_owned(),
+            ),
+            Self::Unauthenticated => (
+                StatusCode::UNAUTHORIZED,
+                "the bearer token is missing or wrong".to_owned(),
             ),
             Self::Json => (StatusCode::BAD_REQUEST, "invalid JSON body".to_owned()),
             Self::Slow => (
@@ -227,18 +302,23 @@ impl IntoResponse for BadRequest {
             ),
         };
         let mut response = refusal(status, &text);
-        if self == Self::Method {
-            response
-                .headers_mut()
-                .insert(ALLOW, HeaderValue::from_static("POST"));
+        let headers = response.headers_mut();
+        match self {
+            Self::Method(allowed) => {
+                headers.insert(ALLOW, HeaderValue::from_static(allowed));
+            }
+            Self::Unauthenticated => {
+                headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+            }
+            _ => {}
         }
         response
     }
 }
 
-fn occupied(running: &Arc<str>) -> Response {
-    let error = format!("match {running} is running");
-    let body = json!({ "error": error, "match_id": &**running });
+/// 409 with the word for it that a program can compare.
+fn conflict(reply: &Reply, mut body: Value) -> Response {
+    body["reason"] = reply.refusal().into();
     answer(StatusCode::CONFLICT, body)
 }
 

@@ -21,14 +21,17 @@ mod config;
 mod driver;
 mod error;
 mod fleet;
+mod heartbeat;
 mod http;
+mod journal;
 mod lifecycle;
 mod ping;
 mod server;
 
 pub use command::command;
 pub use config::{
-    Config, ConfigError, DEFAULT_GAME_PORT, DEFAULT_HTTP_ADDR, ExitState, MATCH_DURATION_MAX,
+    Config, ConfigError, DEFAULT_GAME_PORT, DEFAULT_HTTP_ADDR, ExitState, HEARTBEAT_MAX,
+    MATCH_DURATION_MAX, MatchPort,
 };
 pub use error::ServerError;
 pub use lifecycle::{MATCH_ID_BYTES_MAX, PLAYERS_MAX};

@@ -30,13 +30,15 @@ const HEADER_BYTES: usize = 28;
 /// Wait after a receive error, so that a broken socket does not spin.
 const ERROR_PAUSE: Duration = Duration::from_millis(100);
 
-/// What a ping is told.
+/// What others are told about the server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Standing {
     /// The value of `instance_state`.
     pub(crate) state: &'static str,
     /// The match that runs.
     pub(crate) match_id: Option<std::sync::Arc<str>>,
+    /// The claim that it was started under; without a match, the newest that was seen.
+    pub(crate) fence: Option<u64>,
 }
 
 /// Answers pings until told to stop.
@@ -105,6 +107,7 @@ mod tests {
         let standing = Standing {
             state: "occupied",
             match_id: Some("match-123".into()),
+            fence: None,
         };
         let answer = answer(datagram, 1004, &standing);
         assert_eq!(
@@ -125,6 +128,7 @@ mod tests {
         let standing = Standing {
             state: "idle",
             match_id: None,
+            fence: None,
         };
         let answer = answer(b"ping n1", 7, &standing).unwrap();
         assert_eq!(answer, b"pong n1 7 idle");
@@ -162,6 +166,7 @@ mod tests {
             let standing = Standing {
                 state: "occupied",
                 match_id: Some("m".repeat(match_id_bytes).into()),
+                fence: None,
             };
             for nonce_bytes in 1..=NONCE_BYTES_MAX {
                 for padding in [0, 1, 50, 200] {
@@ -179,6 +184,7 @@ mod tests {
         let standing = Standing {
             state: "occupied",
             match_id: Some(match_id.as_str().into()),
+            fence: None,
         };
         let service_id = 1004;
         let short = answer(b"ping n1", service_id, &standing).unwrap();

@@ -1,6 +1,6 @@
 //! Puts the parts together: binds the sockets, announces the server, runs it, and ends it in order.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, path::Path, time::Duration};
 
 use axum::serve::ListenerExt as _;
 use tokio::{
@@ -10,12 +10,14 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    config::Config,
-    driver::{Driver, Game},
+    config::{Config, MatchPort},
+    driver::Driver,
     error::ServerError,
     fleet::Instance,
-    http,
-    lifecycle::Lifecycle,
+    heartbeat,
+    http::{self, Api},
+    journal::Journal,
+    lifecycle::{Addresses, Lifecycle},
     ping::{self, Standing},
 };
 
@@ -31,8 +33,10 @@ pub struct Server {
     game_socket: UdpSocket,
     game_address: SocketAddr,
     driver: Driver,
-    game: Game,
+    api: Api,
     standing: watch::Receiver<Standing>,
+    instance: Instance,
+    heartbeat: Option<Duration>,
 }
 
 impl Server {
@@ -53,18 +57,21 @@ impl Server {
             .map_err(bind_error(wanted))?;
         let http_address = http.local_addr().map_err(bind_error(wanted))?;
 
-        let port = http_address.port().to_string();
-        let match_api = config
-            .public_url
-            .as_ref()
-            .map(|url| url.replace("{port}", &port));
-        let announced_port = config.announced_port.unwrap_or_else(|| game_address.port());
-        let lifecycle = Lifecycle::new(announced_port, match_api.as_deref());
-        let (mut driver, game, standing) = Driver::new(&config, lifecycle, instance);
+        let path = config.journal.as_deref();
+        let journal = Journal::open(path, config.service_id).map_err(|source| {
+            let path = path.map(Path::to_owned).unwrap_or_default();
+            ServerError::Journal { path, source }
+        })?;
+        let (mut driver, game, standing) = Driver::new(
+            &config,
+            lifecycle(&config, game_address.port(), http_address.port()),
+            instance.clone(),
+            journal,
+        );
         driver.announce().await?;
         let service_id = config.service_id;
         tracing::info!(service_id, http = %http_address, game = %game_address, "listening");
-        if !http_address.ip().is_loopback() {
+        if !http_address.ip().is_loopback() && config.match_token.is_none() {
             tracing::warn!(http = %http_address, "whoever reaches this address can start and finish matches");
         }
         Ok(Self {
@@ -74,8 +81,14 @@ impl Server {
             game_socket,
             game_address,
             driver,
-            game,
+            api: Api {
+                game,
+                standing: standing.clone(),
+                token: config.match_token,
+            },
             standing,
+            instance,
+            heartbeat: config.heartbeat,
         })
     }
 
@@ -104,7 +117,7 @@ impl Server {
             shutdown.await;
             stop.cancel();
         };
-        let http = serve_http(self.http, self.game, stop.clone());
+        let http = serve_http(self.http, self.api, stop.clone());
         let ping = ping::run(
             self.game_socket,
             self.service_id,
@@ -112,17 +125,33 @@ impl Server {
             stop.clone(),
         );
         let driver = self.driver.run(stop.clone());
-        let (left, (), (), ()) = tokio::join!(driver, http, ping, asked);
+        let heartbeat = heartbeat::run(&self.instance, self.heartbeat, stop.clone());
+        let (left, (), (), (), ()) = tokio::join!(driver, http, ping, heartbeat, asked);
         left
     }
 }
 
-async fn serve_http(listener: TcpListener, game: Game, stop: CancellationToken) {
+fn lifecycle(config: &Config, game_port: u16, http_port: u16) -> Lifecycle {
+    let match_api = config
+        .public_url
+        .as_ref()
+        .map(|url| url.replace("{port}", &http_port.to_string()));
+    Lifecycle::new(Addresses {
+        game_port: config.announced_port.unwrap_or(game_port),
+        match_api: match_api.as_deref(),
+        match_port: config.match_port.map(|port| match port {
+            MatchPort::Own => http_port,
+            MatchPort::Published(port) => port.get(),
+        }),
+    })
+}
+
+async fn serve_http(listener: TcpListener, api: Api, stop: CancellationToken) {
     // An answer is written in one go; waiting for more of it only costs time.
     let listener = listener.tap_io(|stream| {
         let _ = stream.set_nodelay(true);
     });
-    let serve = axum::serve(listener, http::router(game))
+    let serve = axum::serve(listener, http::router(api))
         .with_graceful_shutdown(stop.clone().cancelled_owned());
     let too_late = async {
         stop.cancelled().await;

@@ -24,6 +24,7 @@ fn faults() -> FaultPlan {
         kind,
         rate,
         retry_after_seconds: None,
+        stall_ms: None,
     };
     let rule = FaultRule {
         faults: vec![

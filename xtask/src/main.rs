@@ -6,6 +6,7 @@ mod check;
 mod fuzz;
 mod interop;
 mod load;
+mod matches;
 mod node;
 mod odin_web;
 mod process;
@@ -42,8 +43,11 @@ enum Task {
     Openapi,
     /// Measure something beside its baseline, in one run
     Bench { what: Bench },
-    /// Run the bridge for two minutes against a Fleet that fails 30 % of its calls
+    /// Run the bridge for two minutes against a Fleet that fails 30 % of its calls, or another soak
+    #[command(args_conflicts_with_subcommands = true)]
     Soak {
+        #[command(subcommand)]
+        what: Option<Soak>,
         /// Seconds under load
         #[arg(long, default_value_t = 120)]
         seconds: u64,
@@ -73,10 +77,18 @@ enum Interop {
 enum Bench {
     /// List and Get through the bridge beside the same calls made directly
     Bridge,
+    /// Matches from the bridge beside the Fleet calls that each cannot do without
+    Allocate,
     /// Connects of one core beside the signatures alone
     Gateway,
     /// Packets and moves of the voice server's core beside a list of receivers and a scan of all places
     SfuCore,
+}
+
+#[derive(Subcommand)]
+enum Soak {
+    /// Matchmakers over bridges that are killed and a Redis that is restarted, on a Fleet that fails; needs redis-server
+    Matches(matches::Storm),
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -104,6 +116,9 @@ fn main() -> Result<()> {
         } => interop(what, profile.as_deref(), &arguments),
         Task::Openapi => check::export_openapi(),
         Task::Bench {
+            what: Bench::Allocate,
+        } => matches::bench_allocate(),
+        Task::Bench {
             what: Bench::Bridge,
         } => load::bench_bridge(),
         Task::Bench {
@@ -112,7 +127,14 @@ fn main() -> Result<()> {
         Task::Bench {
             what: Bench::SfuCore,
         } => bench_sfu_core::run_bench(),
-        Task::Soak { seconds } => load::soak(seconds),
+        Task::Soak {
+            what: None,
+            seconds,
+        } => load::soak(seconds),
+        Task::Soak {
+            what: Some(Soak::Matches(storm)),
+            ..
+        } => matches::soak(&storm),
         Task::Fuzz { what, seconds } => match what {
             Fuzz::Bridge => load::fuzz_bridge(),
             Fuzz::GatewayApi => fuzz::crate_targets("gateway-api", seconds),

@@ -1,6 +1,7 @@
 //! From HTTP to an operation and back: body, token, ids, lock, answer.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{Path, RawPathParams, Request, State as Extract};
@@ -9,6 +10,7 @@ use axum::routing::{MethodFilter, get, on};
 use chrono::TimeDelta;
 use http::header::{AUTHORIZATION, HOST};
 use http::{HeaderMap, StatusCode};
+use tokio::sync::Semaphore;
 
 use super::answer::{self, Outcome};
 use super::call::Call;
@@ -31,6 +33,8 @@ pub(crate) struct Shared {
     faults: Mutex<Faults>,
     clock: Clock,
     api: ApiVersion,
+    /// Room for calls that are performed late.
+    stalls: Arc<Semaphore>,
 }
 
 impl Shared {
@@ -43,6 +47,7 @@ impl Shared {
             faults,
             clock,
             api,
+            stalls: Arc::new(Semaphore::new(limits::FAULT_STALLS)),
         }
     }
 
@@ -84,7 +89,7 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
         let filter = MethodFilter::try_from(operation.method.clone())
             .expect("the table holds plain HTTP methods");
         let handler = move |Extract(shared): Extract<Arc<Shared>>, ids, request| async move {
-            handle(&shared, operation, &ids, request).await
+            handle(&shared, operation, ids, request).await
         };
         router = router.route(&format!("/api{}", operation.path), on(filter, handler));
     }
@@ -99,9 +104,9 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
 }
 
 async fn handle(
-    shared: &Shared,
-    operation: &Operation,
-    ids: &RawPathParams,
+    shared: &Arc<Shared>,
+    operation: &'static Operation,
+    ids: RawPathParams,
     request: Request,
 ) -> Response {
     let decision = shared.faults().decide(operation.id);
@@ -109,14 +114,51 @@ async fn handle(
     if !decision.delay.is_zero() {
         tokio::time::sleep(decision.delay).await;
     }
-    let perform = async { perform(shared, operation, ids, request, decision.stale).await };
-    let response = match decision.fault {
-        None => perform.await,
-        Some(fault) => inject(fault, perform).await,
+    let late = decision.fault.and_then(|fault| fault.stall);
+    let late = late.filter(|stall| !stall.performs_first);
+    let response = match (decision.fault, late) {
+        (_, Some(stall)) => {
+            perform_late(shared, operation, ids, request, stall.time, decision.stale).await
+        }
+        (None, None) => perform(shared, operation, &ids, request, decision.stale).await,
+        (Some(fault), None) => {
+            let perform = perform(shared, operation, &ids, request, decision.stale);
+            inject(fault, perform).await
+        }
     };
     let (operation, status) = (operation.id, response.status().as_u16());
     tracing::debug!(operation, status, fault = ?decision.fault.map(|fault| fault.kind), "answered");
     response
+}
+
+/// Performs a call after a time, whether or not its caller still waits: the request has arrived, and nothing calls it
+/// back.
+async fn perform_late(
+    shared: &Arc<Shared>,
+    operation: &'static Operation,
+    ids: RawPathParams,
+    request: Request,
+    time: Duration,
+    stale: Option<TimeDelta>,
+) -> Response {
+    let Ok(permit) = Arc::clone(&shared.stalls).try_acquire_owned() else {
+        return answer::message(StatusCode::SERVICE_UNAVAILABLE, "Too many calls stall.");
+    };
+    let (parts, body) = request.into_parts();
+    let Ok(body) = axum::body::to_bytes(body, limits::BODY_BYTES).await else {
+        return answer::too_large();
+    };
+    let request = Request::from_parts(parts, body.into());
+    let shared = Arc::clone(shared);
+    let performed = tokio::spawn(async move {
+        tokio::time::sleep(time).await;
+        let response = perform(&shared, operation, &ids, request, stale).await;
+        drop(permit);
+        response
+    });
+    performed
+        .await
+        .unwrap_or_else(|_| answer::message(StatusCode::INTERNAL_SERVER_ERROR, "Server Error"))
 }
 
 async fn perform(

@@ -16,7 +16,7 @@ use crate::limits;
 const GATEWAY_PAGE: &str = "<html>\r\n<head><title>502 Bad Gateway</title></head>\r\n<body>\r\n\
     <center><h1>502 Bad Gateway</h1></center>\r\n</body>\r\n</html>\r\n";
 
-/// The response to a call that a fault happens to. Only a truncated answer performs the call.
+/// The response to a call that a fault happens to. Only a truncated or a late answer performs the call.
 pub(crate) async fn inject(fault: Fault, perform: impl Future<Output = Response>) -> Response {
     let mut response = match fault.kind {
         FaultKind::RateLimited => message(StatusCode::TOO_MANY_REQUESTS, "Too Many Attempts."),
@@ -36,6 +36,12 @@ pub(crate) async fn inject(fault: Fault, perform: impl Future<Output = Response>
         FaultKind::Hang => {
             tokio::time::sleep(Duration::from_millis(limits::FAULT_DELAY_MS)).await;
             broken(Bytes::new(), 1)
+        }
+        FaultKind::Stall => {
+            let stall = fault.stall.map(|stall| stall.time).unwrap_or_default();
+            let response = perform.await;
+            tokio::time::sleep(stall).await;
+            response
         }
     };
     let retry_after = fault.retry_after_seconds.or(match fault.kind {

@@ -1,5 +1,7 @@
 //! The whole simulator over real sockets.
 
+use std::time::{Duration, Instant};
+
 use reqwest::{Client, Method, Response, StatusCode};
 use serde_json::{Value, json};
 
@@ -380,4 +382,65 @@ async fn a_download_link_leads_to_the_archive() {
         fleet.client.get(wrong).send().await.unwrap().status(),
         StatusCode::NOT_FOUND
     );
+}
+
+fn stall_updates(ms: u32) -> Value {
+    let fault = json!({ "kind": "stall", "rate": 1.0, "stall_ms": ms });
+    json!({ "rules": [{ "operations": ["docker-services.metadata.update"], "faults": [fault] }] })
+}
+
+#[tokio::test]
+async fn a_stalled_update_is_performed_although_its_caller_has_gone() {
+    let fleet = Simulator::start(|_| {}).await;
+    fleet.set_faults(stall_updates(300)).await;
+    let (mut early, mut late) = (0, 0);
+    for number in 0..20 {
+        let url = format!("{}/v1/services/101/metadata", fleet.base);
+        let update = fleet.client.patch(url).bearer_auth(TOKEN);
+        let update = update.json(&json!({ "metadata": { format!("n{number}"): number } }));
+        let gone = update.timeout(Duration::from_millis(60)).send().await;
+        assert!(gone.unwrap_err().is_timeout());
+        let service = fleet.json("/v1/apps/1/services/101").await;
+        let is_there = service["metadata"][format!("n{number}")] == number;
+        *(if is_there { &mut early } else { &mut late }) += 1;
+    }
+    assert!(early > 0 && late > 0, "{early} early, {late} late");
+    tokio::time::sleep(Duration::from_millis(400)).await;
+    let service = fleet.json("/v1/apps/1/services/101").await;
+    for number in 0..20 {
+        assert_eq!(service["metadata"][format!("n{number}")], number);
+    }
+}
+
+#[tokio::test]
+async fn a_stalled_call_is_answered_as_usual() {
+    let fleet = Simulator::start(|_| {}).await;
+    fleet.set_faults(stall_updates(50)).await;
+    for number in 0..8 {
+        let body = json!({ "metadata": { "n": number } });
+        let asked = Instant::now();
+        let path = "/v1/services/101/metadata";
+        let answer = fleet.send(Method::PATCH, path, Some(body)).await;
+        assert!(asked.elapsed() >= Duration::from_millis(50));
+        assert_eq!(answer.status(), StatusCode::OK);
+        let service: Value = answer.json().await.unwrap();
+        assert_eq!(service["metadata"]["n"], number);
+    }
+}
+
+#[tokio::test]
+async fn a_handle_changes_the_fleet_without_http() {
+    let server = Server::bind(Config::new(World::default_world())).await;
+    let handle = server.unwrap().handle();
+    let metadata = |value: Value| value.as_object().unwrap().clone();
+    assert!(handle.merge_metadata(101, metadata(json!({ "a": 1 }))));
+    let merged = handle.metadata(101).unwrap();
+    assert_eq!(
+        Value::Object(merged),
+        json!({ "a": 1, "instance_state": "idle" })
+    );
+    assert!(!handle.merge_metadata(1, metadata(json!({ "a": 1 }))));
+    let too_long = "x".repeat(crate::limits::METADATA_BYTES);
+    assert!(!handle.merge_metadata(101, metadata(json!({ "a": too_long }))));
+    assert_eq!(handle.metadata(101).unwrap()["a"], 1);
 }

@@ -47,7 +47,7 @@ async fn a_second_match_is_refused_and_names_the_first() {
     server.post("/match/start", r#"{"match_id":"m1"}"#).await;
     let refused = (
         409,
-        json!({"error": "match m1 is running", "match_id": "m1"}),
+        json!({"error": "match m1 is running", "match_id": "m1", "reason": "occupied"}),
     );
     assert_eq!(
         server.post("/match/start", r#"{"match_id":"m2"}"#).await,
@@ -136,7 +136,7 @@ async fn bad_requests_get_the_guides_answers() {
         assert_eq!(body, json!({"error": "method not allowed"}));
     }
     let nowhere = (404, json!({"error": "not found"}));
-    assert_eq!(server.post("/match", "").await, nowhere);
+    assert_eq!(server.post("/matches", "").await, nowhere);
     assert_eq!(updates(&server.fleet).await.len(), 1, "the announcement");
 }
 
