@@ -121,13 +121,27 @@ impl Fleet {
 
 impl From<types::Server> for Server {
     fn from(server: types::Server) -> Self {
-        let published = |port: types::Port| Some((port.name, port.published_port?));
+        let published = |port: &types::Port| Some((port.name.clone(), port.published_port?));
+        let target = |port: types::Port| (port.name, port.target_port);
         Self {
             id: server.id,
+            name: server.name,
+            setting_id: server.app_location_setting_id,
             status: server.status,
+            is_healthy: server.is_healthy,
+            is_pending: server.is_pending,
+            is_not_found: server.is_not_found,
+            is_stopped: server.is_stopped,
+            maintenance: server.maintenance,
+            city: server.location.city,
+            city_display: server.location.city_display,
+            country: server.location.country,
+            continent: server.location.continent,
             created_at: server.created_at,
+            updated_at: server.updated_at,
             address: server.node.map(|node| node.address),
-            ports: server.ports.into_iter().filter_map(published).collect(),
+            ports: server.ports.iter().filter_map(published).collect(),
+            target_ports: server.ports.into_iter().map(target).collect(),
             metadata: server.metadata.0,
         }
     }

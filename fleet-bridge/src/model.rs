@@ -101,19 +101,45 @@ impl Default for Keys {
     }
 }
 
-/// What the conversion needs to know of a Fleet server.
-#[derive(Debug, Clone, PartialEq)]
+/// What the bridge knows of a Fleet server.
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Server {
     /// Fleet's id.
     pub id: i64,
+    /// Fleet's name of the server.
+    pub name: String,
+    /// The location setting that the server belongs to (Fleet's `appLocationSettingId`).
+    pub setting_id: i64,
     /// Fleet's status text.
     pub status: String,
+    /// Up, and passing its checks.
+    pub is_healthy: bool,
+    /// No machine has room for it.
+    pub is_pending: bool,
+    /// The cluster has lost it.
+    pub is_not_found: bool,
+    /// Stopped on purpose.
+    pub is_stopped: bool,
+    /// Fleet is at work on it.
+    pub maintenance: bool,
+    /// City of the location as filters spell it, e.g. `limburg`.
+    pub city: String,
+    /// City of the location as people read it.
+    pub city_display: String,
+    /// Country of the location.
+    pub country: String,
+    /// Continent of the location.
+    pub continent: String,
     /// Unknown while the server is being created.
     pub created_at: Option<DateTime<Utc>>,
+    /// When Fleet last changed it, metadata included.
+    pub updated_at: Option<DateTime<Utc>>,
     /// Address of the machine; `None` until one is assigned.
     pub address: Option<String>,
     /// Published ports in Fleet's order, by name.
     pub ports: Vec<(String, i64)>,
+    /// The ports inside the container, published or not, by name.
+    pub target_ports: Vec<(String, i64)>,
     /// Whatever the server wrote.
     pub metadata: Map<String, Value>,
 }
@@ -211,7 +237,6 @@ mod tests {
         Server {
             id: 4_294_967_397,
             status: "Starting up".to_owned(),
-            created_at: None,
             address: Some("203.0.113.7".to_owned()),
             ports: ports
                 .iter()
@@ -221,6 +246,7 @@ mod tests {
                 Value::Object(metadata) => metadata,
                 other => panic!("{other} is no metadata"),
             },
+            ..Server::default()
         }
     }
 
