@@ -69,7 +69,7 @@ impl Fleet {
             call = call.filter_location_continent(continent);
         }
         if let Some(metadata) = &filter.metadata {
-            call = call.filter_metadata(metadata);
+            call = call.filter_metadata(metadata.as_str());
         }
         let answer = call.send().await.map_err(fleet_client::Error::from)?;
         let page = answer.into_inner();

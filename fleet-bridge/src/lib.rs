@@ -21,5 +21,5 @@ pub use model::{
     ConnectionInfo, Instance, InstanceList, InstanceUpdate, Keys, Server as FleetServer,
     SkipReason, convert,
 };
-pub use query::{Cursor, Filter, ListQuery, Position, Rules};
+pub use query::{Conditions, Cursor, Filter, ListQuery, Position, Rules};
 pub use server::{Server, ServerError};

@@ -8,9 +8,9 @@ mod json;
 mod metadata;
 mod plain;
 
-use crate::error::Error;
+use crate::{error::Error, model::Server};
 
-pub use self::cursor::Cursor;
+pub use self::{cursor::Cursor, metadata::Conditions};
 
 /// Longest `query` that is read, in bytes. A filter of a few dozen keys needs well under one.
 const QUERY_BYTES_MAX: usize = 8 * 1024;
@@ -26,8 +26,34 @@ pub struct Filter {
     pub country: Option<String>,
     /// Continent of the server's location.
     pub continent: Option<String>,
-    /// Conditions on metadata in Fleet's filter language, sorted by key.
-    pub metadata: Option<String>,
+    /// Conditions on metadata.
+    pub metadata: Option<Conditions>,
+}
+
+impl Filter {
+    /// Reads the guide's JSON query for what it filters by; its paging is checked and dropped.
+    ///
+    /// # Errors
+    ///
+    /// `invalid_query` and `unsupported_filter`.
+    pub fn parse(query: &str, rules: Rules<'_>) -> Result<Self, Error> {
+        json::parse(query, rules).map(|request| request.filter)
+    }
+
+    /// Whether Fleet would list this server for the filter.
+    pub fn matches(&self, server: &Server) -> bool {
+        let is = |wanted: &Option<String>, text: &str| {
+            wanted.as_deref().is_none_or(|wanted| wanted == text)
+        };
+        is(&self.status, &server.status)
+            && is(&self.city, &server.city)
+            && is(&self.country, &server.country)
+            && is(&self.continent, &server.continent)
+            && self
+                .metadata
+                .as_ref()
+                .is_none_or(|conditions| conditions.matches(&server.metadata))
+    }
 }
 
 /// Where a walk over Fleet's pages stands.

@@ -5,7 +5,7 @@
 
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 
-use super::Filter;
+use super::{Conditions, Filter};
 
 /// First byte of every cursor; another value is another layout.
 const VERSION: u8 = 1;
@@ -95,6 +95,9 @@ pub(super) fn fingerprint(filter: &Filter, app_id: i64) -> u64 {
         metadata,
     } = filter;
     let mut hash = fnv1a(FNV_START, &app_id.to_be_bytes());
+    let metadata = metadata.as_ref().map(Conditions::as_str);
+    let [status, city, country, continent] =
+        [status, city, country, continent].map(Option::as_deref);
     for field in [status, city, country, continent, metadata] {
         // Neither byte occurs in UTF-8, so that no text can imitate an absent field or the end of one.
         hash = match field {
@@ -149,6 +152,7 @@ mod tests {
     #[test]
     fn the_fingerprint_tells_fields_and_their_absence_apart() {
         let text = || Some("x".to_owned());
+        let key = serde_json::Map::from_iter([("x".to_owned(), 1.into())]);
         let filters = [
             Filter::default(),
             Filter {
@@ -164,7 +168,7 @@ mod tests {
                 ..Filter::default()
             },
             Filter {
-                metadata: text(),
+                metadata: Conditions::new(&key).unwrap(),
                 ..Filter::default()
             },
         ];
