@@ -19,6 +19,7 @@ use crate::{
     config::Config,
     error::{Error, Kind, Problem},
     fleet::Fleet,
+    index::Index,
     metrics::Metrics,
 };
 
@@ -27,6 +28,7 @@ use crate::{
 pub(crate) struct Bridge {
     pub(crate) config: Config,
     pub(crate) fleet: Fleet,
+    pub(crate) index: Arc<Index>,
     pub(crate) metrics: Arc<Metrics>,
     /// One permit a call under way.
     pub(crate) permits: Semaphore,

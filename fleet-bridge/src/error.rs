@@ -69,7 +69,7 @@ impl Kind {
 }
 
 /// Why a call failed.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum Error {
     /// A parameter, id or body is not usable.
     #[error("{0}")]

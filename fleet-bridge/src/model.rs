@@ -144,6 +144,29 @@ pub struct Server {
     pub metadata: Map<String, Value>,
 }
 
+impl Server {
+    /// What the server says it is doing.
+    pub(crate) fn state(&self, keys: &Keys) -> Option<&str> {
+        self.metadata.get(&keys.instance_state)?.as_str()
+    }
+
+    /// Players on the server as it last told Fleet; 0 where it never did.
+    pub(crate) fn player_count(&self, keys: &Keys) -> u64 {
+        let count = self.metadata.get(&keys.player_count);
+        count.and_then(Value::as_u64).unwrap_or(0)
+    }
+
+    /// The public game port, if there is a usable one.
+    pub(crate) fn game_port(&self, keys: &Keys) -> Option<u16> {
+        // Of two ports with one name the last is the one that an instance's metadata shows.
+        let mut published = self.ports.iter().rev();
+        match published.find(|(name, _)| *name == keys.game_port) {
+            Some((_, port)) => u16::try_from(*port).ok().filter(|port| *port != 0),
+            None => port_number(self.metadata.get(&keys.game_port)?),
+        }
+    }
+}
+
 /// Why a server cannot be offered to players.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum SkipReason {
@@ -182,15 +205,12 @@ impl fmt::Display for SkipReason {
 ///
 /// The reason why players cannot be sent to this server.
 pub fn convert(server: Server, keys: &Keys, now: DateTime<Utc>) -> Result<Instance, SkipReason> {
+    let player_count = server.player_count(keys);
     let ip_address = server
         .address
         .filter(|address| !address.is_empty())
         .ok_or(SkipReason::NoAddress)?;
     let mut metadata = server.metadata;
-    let player_count = metadata
-        .get(&keys.player_count)
-        .and_then(Value::as_u64)
-        .unwrap_or(0);
     for (name, port) in server.ports {
         metadata.insert(name, port.into());
     }

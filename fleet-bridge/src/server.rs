@@ -12,6 +12,7 @@ use crate::{
     api::{self, Bridge},
     config::{Config, ConfigError},
     fleet::Fleet,
+    index::Index,
     metrics::Metrics,
 };
 
@@ -62,7 +63,9 @@ impl Server {
         };
         let listener = TcpListener::bind(wanted).await.map_err(bind_error)?;
         let address = listener.local_addr().map_err(bind_error)?;
+        let index = Index::new(fleet.clone(), Arc::clone(&metrics), &config);
         let bridge = Bridge {
+            index: Arc::new(index),
             permits: Semaphore::new(config.limit.requests),
             config,
             fleet,
@@ -106,6 +109,10 @@ impl Server {
             stop.send_replace(true);
         });
         let mut drained = stopping.clone();
+        if self.bridge.config.index.enabled {
+            let index = Arc::clone(&self.bridge.index);
+            tokio::spawn(index.run(until(stopping.clone())));
+        }
         // An answer is written in one go; waiting for more of it only costs time.
         let listener = self.listener.tap_io(|stream| {
             let _ = stream.set_nodelay(true);
@@ -123,4 +130,8 @@ impl Server {
             () = too_late => tracing::warn!("calls were still open"),
         }
     }
+}
+
+async fn until(mut stopping: watch::Receiver<bool>) {
+    let _ = stopping.wait_for(|stop| *stop).await;
 }

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, fmt, net::SocketAddr, path::PathBuf, time::Dura
 use serde::Deserialize;
 use service::{Settings, SettingsError};
 
-use super::{Config, Limits};
+use super::{Config, Limits, index::IndexSection};
 use crate::{
     auth::{AccessToken, Scope},
     model::Keys,
@@ -25,6 +25,9 @@ const ATTEMPTS_MAX: u32 = 10;
 /// Calls under way at once: as many as one address has ports, and far below what the semaphore behind it can count.
 const REQUESTS_MAX: usize = 65_536;
 
+/// Readers of the events at once: each holds a connection, as a call does.
+const SUBSCRIBERS_MAX: usize = 65_536;
+
 /// Servers on a page: the Fleet sends no more.
 const PER_PAGE_MAX: u8 = 100;
 
@@ -33,6 +36,7 @@ const PER_PAGE_MAX: u8 = 100;
 pub(super) struct File {
     pub(super) listen: Option<SocketAddr>,
     pub(super) fleet: FleetSection,
+    pub(super) index: IndexSection,
     pub(super) keys: KeysSection,
     pub(super) limit: Limits,
     pub(super) auth: AuthSection,
@@ -104,6 +108,8 @@ pub(super) fn limits(settings: &Settings, limits: Limits) -> Result<Limits, Sett
     )?;
     within(settings, "limit.requests", limits.requests, REQUESTS_MAX)?;
     within(settings, "limit.per_page", limits.per_page, PER_PAGE_MAX)?;
+    let subscribers = limits.subscribers;
+    within(settings, "limit.subscribers", subscribers, SUBSCRIBERS_MAX)?;
     Ok(limits)
 }
 
@@ -130,7 +136,12 @@ pub(super) fn fleet_calls(
 }
 
 /// A number from 1 to `max`, or an error that names the bounds.
-fn within<N>(settings: &Settings, key: &str, value: N, max: N) -> Result<N, SettingsError>
+pub(super) fn within<N>(
+    settings: &Settings,
+    key: &str,
+    value: N,
+    max: N,
+) -> Result<N, SettingsError>
 where
     N: Copy + Ord + From<u8> + fmt::Display,
 {

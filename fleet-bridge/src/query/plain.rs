@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 use super::{Conditions, Request, Rules};
 use crate::error::Error;
 
-/// Every parameter of List besides `query`, `limit` and `cursor`.
+/// Every parameter of List besides `query`, `limit`, `cursor` and `max_age_ms`.
 const NAMES: [&str; 8] = [
     "status",
     "city",
@@ -66,7 +66,7 @@ pub(super) fn refuse_unknown(parameters: &[(&str, &str)]) -> Result<(), Error> {
         Some((name, _)) => {
             let known = NAMES.join("`, `");
             Err(Error::invalid_argument(format!(
-                "unknown parameter `{name}`: List knows `query`, `limit`, `cursor`, `{known}`"
+                "unknown parameter `{name}`: List knows `query`, `limit`, `cursor`, `max_age_ms`, `{known}`"
             )))
         }
     }
