@@ -2,5 +2,6 @@
 
 mod bridge;
 mod cases;
+mod index;
 mod outage;
 mod processes;
