@@ -2,6 +2,7 @@
 //! has one source: given in both places it is refused, instead of one silently winning.
 
 mod file;
+mod store;
 
 use std::{
     collections::HashMap,
@@ -13,6 +14,8 @@ use std::{
 use fleet_client::{DEFAULT_BASE_URL, RetryPolicy, Token};
 use serde::Deserialize;
 use service::{Settings, SettingsError};
+
+pub use self::store::StoreConfig;
 
 use self::file::File;
 use crate::{auth::AccessToken, model::Keys};
@@ -42,6 +45,8 @@ pub struct Config {
     pub limit: Limits,
     /// Who may call; nobody is asked when it is empty.
     pub tokens: Vec<AccessToken>,
+    /// Where what must outlive a call is kept.
+    pub store: StoreConfig,
 }
 
 /// What the bridge takes at most.
@@ -103,6 +108,7 @@ impl Config {
             keys: Keys::default(),
             limit: Limits::default(),
             tokens: Vec::new(),
+            store: StoreConfig::Memory,
         })
     }
 
@@ -155,6 +161,7 @@ impl Config {
         config.keys = file::keys(&settings, file.keys)?;
         config.limit = file::limits(&settings, file.limit)?;
         config.tokens = file::tokens(&settings, file.auth.tokens)?;
+        config.store = store::store(&settings, file.store, config.app_id)?;
         Ok(config)
     }
 

@@ -15,7 +15,7 @@ mod server;
 pub use api::openapi_json;
 pub use auth::{AccessToken, Scope};
 pub use command::{Arguments, command};
-pub use config::{Config, ConfigError, Limits};
+pub use config::{Config, ConfigError, Limits, StoreConfig};
 pub use error::{Error, Kind, PROBLEM_JSON, Problem};
 pub use model::{
     ConnectionInfo, Instance, InstanceList, InstanceUpdate, Keys, Server as FleetServer,

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, fmt, net::SocketAddr, path::PathBuf, time::Dura
 use serde::Deserialize;
 use service::{Settings, SettingsError};
 
-use super::{Config, Limits};
+use super::{Config, Limits, store::StoreSection};
 use crate::{
     auth::{AccessToken, Scope},
     model::Keys,
@@ -36,6 +36,7 @@ pub(super) struct File {
     pub(super) keys: KeysSection,
     pub(super) limit: Limits,
     pub(super) auth: AuthSection,
+    pub(super) store: StoreSection,
 }
 
 #[derive(Debug, Default, Deserialize)]
