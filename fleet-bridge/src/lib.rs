@@ -11,6 +11,11 @@ mod metrics;
 mod model;
 mod query;
 mod server;
+#[cfg_attr(
+    not(test),
+    expect(dead_code, unused_imports, reason = "nothing keeps matches yet")
+)]
+mod store;
 
 pub use api::openapi_json;
 pub use auth::{AccessToken, Scope};
