@@ -3,6 +3,7 @@
 
 mod file;
 mod index;
+mod store;
 
 use std::{
     collections::HashMap,
@@ -14,6 +15,8 @@ use std::{
 use fleet_client::{DEFAULT_BASE_URL, RetryPolicy, Token};
 use serde::Deserialize;
 use service::{Settings, SettingsError};
+
+pub use self::store::StoreConfig;
 
 use self::file::File;
 pub use self::index::IndexSettings;
@@ -46,6 +49,8 @@ pub struct Config {
     pub limit: Limits,
     /// Who may call; nobody is asked when it is empty.
     pub tokens: Vec<AccessToken>,
+    /// Where what must outlive a call is kept.
+    pub store: StoreConfig,
 }
 
 /// What the bridge takes at most.
@@ -111,6 +116,7 @@ impl Config {
             index: IndexSettings::default(),
             limit: Limits::default(),
             tokens: Vec::new(),
+            store: StoreConfig::Memory,
         })
     }
 
@@ -164,6 +170,7 @@ impl Config {
         config.index = file.index.judge(&settings)?;
         config.limit = file::limits(&settings, file.limit)?;
         config.tokens = file::tokens(&settings, file.auth.tokens)?;
+        config.store = store::store(&settings, file.store, config.app_id)?;
         Ok(config)
     }
 

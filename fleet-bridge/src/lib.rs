@@ -12,11 +12,16 @@ mod metrics;
 mod model;
 mod query;
 mod server;
+#[cfg_attr(
+    not(test),
+    expect(dead_code, unused_imports, reason = "nothing keeps matches yet")
+)]
+mod store;
 
 pub use api::openapi_json;
 pub use auth::{AccessToken, Scope};
 pub use command::{Arguments, command};
-pub use config::{Config, ConfigError, IndexSettings, Limits};
+pub use config::{Config, ConfigError, IndexSettings, Limits, StoreConfig};
 pub use error::{Error, Kind, PROBLEM_JSON, Problem};
 pub use model::{
     ConnectionInfo, Instance, InstanceList, InstanceUpdate, Keys, Server as FleetServer,

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, fmt, net::SocketAddr, path::PathBuf, time::Dura
 use serde::Deserialize;
 use service::{Settings, SettingsError};
 
-use super::{Config, Limits, index::IndexSection};
+use super::{Config, Limits, index::IndexSection, store::StoreSection};
 use crate::{
     auth::{AccessToken, Scope},
     model::Keys,
@@ -40,6 +40,7 @@ pub(super) struct File {
     pub(super) keys: KeysSection,
     pub(super) limit: Limits,
     pub(super) auth: AuthSection,
+    pub(super) store: StoreSection,
 }
 
 #[derive(Debug, Default, Deserialize)]

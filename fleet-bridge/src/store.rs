@@ -1,0 +1,175 @@
+//! Where bridges keep what must outlive a call: claims, matches, answers and events.
+//!
+//! A store holds *documents*, JSON texts that are found by a [`Key`], and a list of *events*. It changes by a
+//! [`Commit`] alone, which names the versions it builds on: either all of it is done, or it is a conflict and nothing
+//! is. A document may name a time at which somebody must look at it, and one at which it is forgotten.
+//!
+//! Events have numbers that grow by one. A store that is lost begins a new history, with another id, and its numbers
+//! start at the milliseconds since 1970: whoever knows a number of the lost history finds that events are missing
+//! ([`EventPage::has_gap`]), and never takes a new event for an old one.
+//!
+//! The store knows nothing of what the texts say.
+
+mod clock;
+mod local;
+mod memory;
+mod words;
+
+use std::{future::Future, time::Duration};
+
+use tokio::sync::watch;
+
+use self::local::Local;
+pub(crate) use self::words::{
+    Commit, Committed, Document, Event, EventPage, Key, NewEvent, Put, Timestamp, Unavailable,
+    Version,
+};
+
+/// Events that are kept, the newest: at ten events a match, those of the last thousand matches.
+pub(crate) const EVENTS_MAX: usize = 10_000;
+
+/// What one call reads at most, in documents or events: a page of them is written in milliseconds.
+pub(crate) const PAGE_MAX: usize = 1_000;
+
+/// Time between two looks for what must be forgotten or written anew.
+const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Documents and events, as many bridges as may share them.
+#[derive(Debug)]
+pub(crate) struct Store {
+    backend: Backend,
+}
+
+#[derive(Debug)]
+enum Backend {
+    Local(Local),
+}
+
+impl Store {
+    /// An empty store that ends with the value.
+    pub(crate) fn memory() -> Self {
+        Self {
+            backend: Backend::Local(Local::memory()),
+        }
+    }
+
+    /// Names this store's history: random, made once. A store that is lost has another.
+    ///
+    /// # Errors
+    /// [`Unavailable`].
+    #[expect(clippy::unused_async, reason = "Redis is asked")]
+    pub(crate) async fn id(&self) -> Result<String, Unavailable> {
+        match &self.backend {
+            Backend::Local(local) => Ok(local.id().to_owned()),
+        }
+    }
+
+    /// The store's time. It never goes back.
+    pub(crate) fn now(&self) -> Timestamp {
+        match &self.backend {
+            Backend::Local(local) => local.now(),
+        }
+    }
+
+    /// Documents of one moment, in the order of the keys.
+    ///
+    /// # Errors
+    /// [`Unavailable`].
+    #[expect(clippy::unused_async, reason = "Redis is asked")]
+    pub(crate) async fn load(&self, keys: &[Key]) -> Result<Vec<Option<Document>>, Unavailable> {
+        match &self.backend {
+            Backend::Local(local) => {
+                Ok(local.read(|state, _| keys.iter().map(|key| state.load(key)).collect()))
+            }
+        }
+    }
+
+    /// All of the commit or nothing. The same commit again is done if it was applied.
+    ///
+    /// # Errors
+    /// [`Unavailable`]: whether it is applied is not known.
+    #[expect(clippy::unused_async, reason = "Redis is asked")]
+    pub(crate) async fn commit(&self, commit: &Commit) -> Result<Committed, Unavailable> {
+        match &self.backend {
+            Backend::Local(local) => local.commit(commit),
+        }
+    }
+
+    /// Documents whose due time has come, earliest first; at most [`PAGE_MAX`].
+    ///
+    /// # Errors
+    /// [`Unavailable`].
+    #[expect(clippy::unused_async, reason = "Redis is asked")]
+    pub(crate) async fn due(&self, limit: usize) -> Result<Vec<Key>, Unavailable> {
+        let limit = limit.min(PAGE_MAX);
+        match &self.backend {
+            Backend::Local(local) => Ok(local.read(|state, now| state.due(now, limit))),
+        }
+    }
+
+    /// The documents of matches by id, those with ids greater than `after`; at most [`PAGE_MAX`].
+    ///
+    /// # Errors
+    /// [`Unavailable`].
+    #[expect(clippy::unused_async, reason = "Redis is asked")]
+    pub(crate) async fn matches(
+        &self,
+        after: &str,
+        limit: usize,
+    ) -> Result<Vec<(String, Document)>, Unavailable> {
+        let limit = limit.min(PAGE_MAX);
+        match &self.backend {
+            Backend::Local(local) => Ok(local.read(|state, _| state.matches(after, limit))),
+        }
+    }
+
+    /// Events after a sequence number, 0 for the oldest that is kept; at most [`PAGE_MAX`].
+    ///
+    /// # Errors
+    /// [`Unavailable`].
+    #[expect(clippy::unused_async, reason = "Redis is asked")]
+    pub(crate) async fn events(&self, after: u64, limit: usize) -> Result<EventPage, Unavailable> {
+        let limit = limit.min(PAGE_MAX);
+        match &self.backend {
+            Backend::Local(local) => Ok(local.read(|state, _| state.events(after, limit))),
+        }
+    }
+
+    /// Sequence number of the newest event that is known here.
+    pub(crate) fn newest_event(&self) -> watch::Receiver<u64> {
+        match &self.backend {
+            Backend::Local(local) => local.newest(),
+        }
+    }
+
+    /// Follows events and forgets what is over, until `shutdown`.
+    pub(crate) async fn run(&self, shutdown: impl Future<Output = ()> + Send) {
+        let upkeep = async {
+            match &self.backend {
+                Backend::Local(local) => loop {
+                    tokio::time::sleep(UPKEEP_INTERVAL).await;
+                    local.read(|_, _| ());
+                },
+            }
+        };
+        tokio::select! {
+            () = upkeep => {}
+            () = shutdown => {}
+        }
+    }
+
+    /// Whether calls can be expected to succeed.
+    #[expect(clippy::unused_async, reason = "Redis is asked")]
+    pub(crate) async fn healthy(&self) -> bool {
+        match &self.backend {
+            Backend::Local(_) => true,
+        }
+    }
+}
+
+/// A random name for a history.
+fn new_id() -> String {
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes).expect("the system has randomness");
+    format!("{:032x}", u128::from_ne_bytes(bytes))
+}
