@@ -104,6 +104,12 @@ pub enum Error {
     /// More calls than the bridge takes at once.
     #[error("the bridge has {0} calls under way and takes no more")]
     Overloaded(usize),
+    /// More readers of the events than the bridge takes at once.
+    #[error("the bridge has {0} readers of its events and takes no more")]
+    TooManySubscribers(usize),
+    /// What bridges share cannot be reached.
+    #[error("{0}")]
+    Store(String),
     /// The deadline of the call passed within the bridge.
     #[error("the call was not done within {} ms", .0.as_millis())]
     Deadline(Duration),
@@ -212,6 +218,8 @@ impl Error {
             }
             Self::Fleet(Fleet::Validation { .. }) => Kind::Validation,
             Self::Overloaded(_)
+            | Self::TooManySubscribers(_)
+            | Self::Store(_)
             | Self::Deadline(_)
             | Self::Fleet(Fleet::RateLimited { .. } | Fleet::Unavailable { .. }) => {
                 Kind::Unavailable
@@ -239,9 +247,10 @@ impl Error {
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::CallerUnauthenticated => StatusCode::UNAUTHORIZED,
             Self::CallerForbidden => StatusCode::FORBIDDEN,
-            Self::Overloaded(_) | Self::Fleet(Fleet::RateLimited { .. }) => {
-                StatusCode::SERVICE_UNAVAILABLE
-            }
+            Self::Overloaded(_)
+            | Self::TooManySubscribers(_)
+            | Self::Store(_)
+            | Self::Fleet(Fleet::RateLimited { .. }) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Deadline(_) => StatusCode::GATEWAY_TIMEOUT,
             Self::Fleet(Fleet::Unavailable { timed_out, .. }) => {
                 if *timed_out {

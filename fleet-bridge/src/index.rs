@@ -2,6 +2,8 @@
 //! single server, which the calls of [`Fleet`] note themselves. Which of two answers is kept is decided in [`known`].
 
 mod known;
+mod publisher;
+mod views;
 
 use std::{
     collections::BTreeMap,
@@ -16,7 +18,10 @@ use std::{
 use tokio::{sync::watch, time::MissedTickBehavior};
 
 use self::known::Listed;
-pub(crate) use self::known::{Known, Seen};
+pub(crate) use self::{
+    known::{Known, Seen},
+    publisher::Publisher,
+};
 use crate::{
     config::{Config, IndexSettings},
     error::Error,
@@ -140,8 +145,18 @@ impl Index {
         self.walker.fleet.known()
     }
 
-    /// Walks again and again until `shutdown`.
-    pub(crate) async fn run(self: Arc<Self>, shutdown: impl Future<Output = ()>) {
+    /// The servers as they are now, and when the newest walk began that may say what is gone.
+    fn snapshot(&self) -> (BTreeMap<i64, Seen>, Option<Instant>) {
+        let known = self.lock();
+        (known.servers().clone(), known.whole())
+    }
+
+    /// Walks again and again until `shutdown`, and tells through the publisher what has changed.
+    pub(crate) async fn run(
+        self: Arc<Self>,
+        mut publisher: Publisher,
+        shutdown: impl Future<Output = ()>,
+    ) {
         let work = async {
             let mut ticks = tokio::time::interval(self.settings.refresh);
             ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -149,7 +164,10 @@ impl Index {
                 ticks.tick().await;
                 // One that a caller waited for a moment ago will do. What fails is counted and logged by the walk.
                 let max_age = self.settings.refresh / 2;
-                let _ = self.walked_since(Instant::now(), max_age).await;
+                publisher.prepare().await;
+                if self.walked_since(Instant::now(), max_age).await.is_ok() {
+                    publisher.publish(&self).await;
+                }
             }
         };
         tokio::select! {

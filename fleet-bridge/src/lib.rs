@@ -12,10 +12,7 @@ mod metrics;
 mod model;
 mod query;
 mod server;
-#[cfg_attr(
-    not(test),
-    expect(dead_code, unused_imports, reason = "nothing keeps matches yet")
-)]
+#[expect(dead_code, reason = "nothing keeps matches yet")]
 mod store;
 
 pub use api::openapi_json;

@@ -27,6 +27,8 @@ pub(crate) struct Known {
     is_walked: bool,
     /// When the newest walk that came to its end began.
     walked: Option<Instant>,
+    /// When the newest one began whose list did not move.
+    whole: Option<Instant>,
 }
 
 impl Known {
@@ -34,9 +36,14 @@ impl Known {
         &self.servers
     }
 
-    /// When the newest whole walk began.
+    /// When the newest walk began that came to its end.
     pub(crate) fn walked(&self) -> Option<Instant> {
         self.walked
+    }
+
+    /// When the newest walk began that may say what is gone.
+    pub(super) fn whole(&self) -> Option<Instant> {
+        self.whole
     }
 
     /// A walk over all pages begins.
@@ -74,6 +81,7 @@ impl Known {
         if !listed.has_moved {
             self.servers
                 .retain(|id, seen| seen.asked >= begun || listed.ids.contains(id));
+            self.whole = self.whole.max(Some(begun));
         }
         self.walked = self.walked.max(Some(begun));
     }
