@@ -2,6 +2,7 @@
 
 mod bridge;
 mod cases;
+mod events;
 mod index;
 mod outage;
 mod processes;
