@@ -266,8 +266,18 @@ mod tests {
                 ":3: auth.tokens[0].scope: ",
             ),
             (
-                "[[auth.tokens]]\nname = \"a\"\nscope = \"read\"",
-                ": auth.tokens.a: ",
+                "\n[[auth.tokens]]\nname = \"a\"\nscope = \"read\"",
+                ":2: auth.tokens[0]: ",
+            ),
+            (
+                "[[auth.tokens]]\nname = \"a\"\nscope = \"read\"\ntoken_env = \"ODIN_APP_ID\"\n\
+                 [[auth.tokens]]\nname = \"b\"\nscope = \"read\"\ntoken_env = \"NONE\"",
+                ":8: auth.tokens[1].token_env: the variable NONE is not set",
+            ),
+            (
+                "[[auth.tokens]]\nname = \"a\"\nscope = \"read\"\ntoken_env = \"ODIN_APP_ID\"\n\
+                 [[auth.tokens]]\nscope = \"read\"\nname = \"a\"\ntoken_env = \"ODIN_APP_ID\"",
+                ":7: auth.tokens[1].name: the name is given twice",
             ),
         ] {
             let error = load(text, &REQUIRED).unwrap_err().to_string();

@@ -157,18 +157,25 @@ pub(super) fn tokens(
     sections: Vec<TokenSection>,
 ) -> Result<Vec<AccessToken>, SettingsError> {
     let mut tokens: Vec<AccessToken> = Vec::with_capacity(sections.len());
-    for section in sections {
-        let key = format!("auth.tokens.{}", section.name);
-        let secret = match (section.token_env, section.token_file) {
-            (Some(name), None) => settings
-                .variable(&name)
-                .ok_or_else(|| settings.error(&key, format!("the variable {name} is not set")))?
-                .to_owned(),
-            (None, Some(file)) => {
-                let secret = settings.secret_file(&key, &file)?;
-                secret.expose().trim().to_owned()
+    for (place, section) in sections.into_iter().enumerate() {
+        let at = |name: &str| format!("auth.tokens[{place}]{name}");
+        let (key, secret) = match (section.token_env, section.token_file) {
+            (Some(name), None) => {
+                let key = at(".token_env");
+                let secret = settings.variable(&name).ok_or_else(|| {
+                    settings.error(&key, format!("the variable {name} is not set"))
+                })?;
+                (key, secret.to_owned())
             }
-            _ => return Err(settings.error(&key, "it needs either token_env or token_file")),
+            (None, Some(file)) => {
+                let key = at(".token_file");
+                let secret = settings.secret_file(&key, &file)?;
+                (key, secret.expose().trim().to_owned())
+            }
+            _ => {
+                let problem = "it needs either token_env or token_file";
+                return Err(settings.error(&at(""), problem));
+            }
         };
         if secret.is_empty() || !secret.bytes().all(|byte| byte.is_ascii_graphic()) {
             return Err(settings.error(
@@ -177,7 +184,7 @@ pub(super) fn tokens(
             ));
         }
         if tokens.iter().any(|token| token.name == section.name) {
-            return Err(settings.error(&key, "the name is given twice"));
+            return Err(settings.error(&at(".name"), "the name is given twice"));
         }
         tokens.push(AccessToken {
             name: section.name,
