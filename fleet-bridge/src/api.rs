@@ -44,6 +44,13 @@ pub(crate) struct Bridge {
     pub(crate) readiness: Arc<Mutex<Option<(Instant, health::Readiness)>>>,
 }
 
+impl Bridge {
+    /// Whether the bridge walks over the servers again and again, and tells what changes.
+    pub(crate) fn follows_servers(&self) -> bool {
+        self.config.index.enabled
+    }
+}
+
 /// When a call must be answered.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Deadline(pub(crate) Instant);

@@ -41,7 +41,7 @@ pub enum Kind {
     BadResponse,
     /// The server exists, but players cannot be sent to it.
     ConversionFailed,
-    /// ODIN Fleet has no such operation.
+    /// ODIN Fleet has no such operation, or the bridge is not set up for it.
     Unimplemented,
     /// A mistake of the bridge.
     Internal,
@@ -128,7 +128,7 @@ pub enum Error {
         /// The call was an update, and it has happened.
         applied: bool,
     },
-    /// Fleet has no such operation.
+    /// Fleet has no such operation, or the bridge is not set up for it.
     #[error("{0}")]
     Unimplemented(&'static str),
     /// Fleet's answer, or its absence.

@@ -154,7 +154,7 @@ impl Bridge {
     fn spawn_background(&self, background: &mut JoinSet<()>, closing: watch::Receiver<bool>) {
         let store = Arc::clone(&self.store);
         background.spawn(async move { store.run(until(closing)).await });
-        if self.config.index.enabled {
+        if self.follows_servers() {
             let (store, metrics) = (Arc::clone(&self.store), Arc::clone(&self.metrics));
             let publisher = Publisher::new(store, metrics, self.config.keys.clone());
             let index = Arc::clone(&self.index);

@@ -23,7 +23,7 @@ use tokio::sync::{OwnedSemaphorePermit, watch};
 use self::position::{Lost, Start};
 use super::Bridge;
 use crate::{
-    error::Error,
+    error::{Error, Problem},
     metrics::{InFlight, Metrics},
     store::{Event, Store, Unavailable},
 };
@@ -58,8 +58,11 @@ const UNBUFFERED: (HeaderName, &str) = (HeaderName::from_static("x-accel-bufferi
         ("subject" = Option<String>, Query, description = "Only of this subject", example = "instance:101"),
         ("kind" = Option<String>, Query, description = "Only of this kind", example = "instance.changed")
     ),
-    responses((status = 200, description = "The events, until the reader or the bridge goes", body = String,
-        content_type = "text/event-stream"), super::instances::Refusals))]
+    responses(
+        (status = 501, description = "The bridge keeps no index", body = Problem,
+            content_type = "application/problem+json"),
+        (status = 200, description = "The events, until the reader or the bridge goes", body = String,
+            content_type = "text/event-stream"), super::instances::Refusals))]
 pub(super) async fn follow(
     State(bridge): State<Arc<Bridge>>,
     headers: HeaderMap,
@@ -68,6 +71,11 @@ pub(super) async fn follow(
     let Query(parameters) =
         parameters.map_err(|rejection| Error::invalid_argument(rejection.body_text()))?;
     let wanted = Wanted::parse(&headers, &parameters)?;
+    if !bridge.follows_servers() {
+        return Err(Error::Unimplemented(
+            "this bridge keeps no index, so that nothing ever happens here: set `enabled = true` in its section [index]",
+        ));
+    }
     let Ok(seat) = Arc::clone(&bridge.seats).try_acquire_owned() else {
         return Err(Error::TooManySubscribers(bridge.config.limit.subscribers));
     };
