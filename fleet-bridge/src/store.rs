@@ -11,19 +11,22 @@
 //! The store knows nothing of what the texts say.
 
 mod clock;
+mod journal;
 mod local;
 mod memory;
 mod words;
 
-use std::{future::Future, time::Duration};
+use std::{future::Future, sync::Arc, time::Duration};
 
 use tokio::sync::watch;
 
+pub(crate) use self::journal::JournalError;
 use self::local::Local;
 pub(crate) use self::words::{
     Commit, Committed, Document, Event, EventPage, Key, NewEvent, Put, Timestamp, Unavailable,
     Version,
 };
+use crate::config::StoreConfig;
 
 /// Events that are kept, the newest: at ten events a match, those of the last thousand matches.
 pub(crate) const EVENTS_MAX: usize = 10_000;
@@ -34,6 +37,17 @@ pub(crate) const PAGE_MAX: usize = 1_000;
 /// Time between two looks for what must be forgotten or written anew.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
 
+/// Why a store cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum OpenError {
+    /// The file of a store.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// Redis is not spoken yet.
+    #[error("store.redis: there is no store in Redis yet")]
+    Redis,
+}
+
 /// Documents and events, as many bridges as may share them.
 #[derive(Debug)]
 pub(crate) struct Store {
@@ -42,14 +56,33 @@ pub(crate) struct Store {
 
 #[derive(Debug)]
 enum Backend {
-    Local(Local),
+    Local(Arc<Local>),
 }
 
 impl Store {
     /// An empty store that ends with the value.
     pub(crate) fn memory() -> Self {
         Self {
-            backend: Backend::Local(Local::memory()),
+            backend: Backend::Local(Arc::new(Local::memory())),
+        }
+    }
+
+    /// Opens what the settings name. A Redis that cannot be reached now is no error.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub(crate) async fn open(config: &StoreConfig) -> Result<Self, OpenError> {
+        match config {
+            StoreConfig::Memory => Ok(Self::memory()),
+            StoreConfig::File(path) => {
+                let path = path.clone();
+                let opened = tokio::task::spawn_blocking(move || Local::open(&path));
+                let local = opened.await.expect("reading a file does not panic")?;
+                Ok(Self {
+                    backend: Backend::Local(Arc::new(local)),
+                })
+            }
+            StoreConfig::Redis { .. } => Err(OpenError::Redis),
         }
     }
 
@@ -146,10 +179,7 @@ impl Store {
     pub(crate) async fn run(&self, shutdown: impl Future<Output = ()> + Send) {
         let upkeep = async {
             match &self.backend {
-                Backend::Local(local) => loop {
-                    tokio::time::sleep(UPKEEP_INTERVAL).await;
-                    local.read(|_, _| ());
-                },
+                Backend::Local(local) => keep_short(local).await,
             }
         };
         tokio::select! {
@@ -162,7 +192,19 @@ impl Store {
     #[expect(clippy::unused_async, reason = "Redis is asked")]
     pub(crate) async fn healthy(&self) -> bool {
         match &self.backend {
-            Backend::Local(_) => true,
+            Backend::Local(local) => local.is_healthy(),
+        }
+    }
+}
+
+/// Forgets what is over, and writes a file anew that has become long, for ever.
+async fn keep_short(local: &Arc<Local>) {
+    loop {
+        tokio::time::sleep(UPKEEP_INTERVAL).await;
+        let local = Arc::clone(local);
+        let rewrite = tokio::task::spawn_blocking(move || local.rewrite_if_long());
+        if let Ok(Err(error)) = rewrite.await {
+            tracing::warn!("the store's journal could not be written anew: {error}");
         }
     }
 }
@@ -173,3 +215,6 @@ fn new_id() -> String {
     getrandom::fill(&mut bytes).expect("the system has randomness");
     format!("{:032x}", u128::from_ne_bytes(bytes))
 }
+
+#[cfg(test)]
+mod tests;

@@ -36,7 +36,7 @@ pub(super) struct Change {
 }
 
 impl Change {
-    fn new(commit: &Commit, at: Timestamp) -> Self {
+    pub(super) fn new(commit: &Commit, at: Timestamp) -> Self {
         let put = |put: &Put| {
             let kept = put.text.as_deref().map(|text| Kept {
                 document: Document {

@@ -113,8 +113,8 @@ impl FromStr for Key {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Version(pub(crate) u64);
 
-/// A document as it was read.
-#[derive(Clone, Debug)]
+/// A document as it was read. Its `Debug` form does not show the text, which may hold players' tokens.
+#[derive(Clone)]
 pub(crate) struct Document {
     /// What a commit expects to find when it builds on this text.
     pub(crate) version: Version,
@@ -122,8 +122,14 @@ pub(crate) struct Document {
     pub(crate) text: Arc<str>,
 }
 
-/// What a commit makes of one document.
-#[derive(Clone, Debug)]
+impl fmt::Debug for Document {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Document").field(&self.version).finish()
+    }
+}
+
+/// What a commit makes of one document. Its `Debug` form does not show the text.
+#[derive(Clone)]
 pub(crate) struct Put {
     /// The document.
     pub(crate) key: Key,
@@ -133,6 +139,17 @@ pub(crate) struct Put {
     pub(crate) due: Option<Timestamp>,
     /// It is forgotten so long after the commit; `None`: never.
     pub(crate) keep: Option<Duration>,
+}
+
+impl fmt::Debug for Put {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Put")
+            .field("key", &self.key)
+            .field("deletes", &self.text.is_none())
+            .field("due", &self.due)
+            .field("keep", &self.keep)
+            .finish()
+    }
 }
 
 /// Changes that are made together or not at all.
@@ -160,7 +177,7 @@ pub(crate) struct NewEvent {
 }
 
 /// An event as it is kept.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Event {
     /// One more than that of the event before it.
     pub(crate) sequence: u64,
