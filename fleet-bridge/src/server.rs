@@ -1,6 +1,8 @@
 //! Puts the parts together. [`Server::bind`] returns when the port is open.
 
-use std::{future::Future, io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    error::Error as StdError, future::Future, io, net::SocketAddr, sync::Arc, time::Duration,
+};
 
 use axum::serve::ListenerExt as _;
 use nix::sys::socket::{setsockopt, sockopt::TcpUserTimeout};
@@ -38,6 +40,9 @@ pub enum ServerError {
     /// The Fleet's address is not usable.
     #[error("ODIN_API_URL: {0}")]
     Client(#[from] fleet_client::BuildError),
+    /// The store of the settings cannot be used.
+    #[error(transparent)]
+    Store(Box<dyn StdError + Send + Sync>),
     /// The address is taken or not ours.
     #[error("cannot listen on {address}")]
     Bind {
@@ -75,10 +80,12 @@ impl Server {
         let listener = TcpListener::bind(wanted).await.map_err(bind_error)?;
         let address = listener.local_addr().map_err(bind_error)?;
         let index = Index::new(fleet.clone(), Arc::clone(&metrics), &config);
+        let store = Store::open(&config.store).await;
+        let store = store.map_err(|error| ServerError::Store(Box::new(error)))?;
         let (stop, stopping) = watch::channel(false);
         let bridge = Bridge {
             index: Arc::new(index),
-            store: Arc::new(Store::memory()),
+            store: Arc::new(store),
             seats: Arc::new(Semaphore::new(config.limit.subscribers)),
             stopping,
             permits: Semaphore::new(config.limit.requests),
