@@ -10,7 +10,7 @@ use http::{
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::model::SkipReason;
+use crate::{model::SkipReason, store::Unavailable};
 
 /// The media type of every error body (RFC 9457).
 pub const PROBLEM_JSON: &str = "application/problem+json";
@@ -137,6 +137,12 @@ pub enum Error {
     /// A mistake of the bridge; the log says more.
     #[error("the bridge made a mistake; its log says more under this request id")]
     Internal,
+}
+
+impl From<Unavailable> for Error {
+    fn from(error: Unavailable) -> Self {
+        Self::Store(error.to_string())
+    }
 }
 
 /// An error body (RFC 9457).

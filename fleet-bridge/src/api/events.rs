@@ -172,8 +172,8 @@ impl Reader {
         let store = &bridge.store;
         // Subscribed first: what is committed from here on wakes the reader.
         let newest = store.newest_event();
-        let history = store.id().await.map_err(away)?;
-        let kept = store.events(0, 1).await.map_err(away)?;
+        let history = store.id().await?;
+        let kept = store.events(0, 1).await?;
         let (after, lost) = wanted.start.place(&history, &kept);
         let mut reader = Self {
             store: Arc::clone(store),
@@ -261,10 +261,6 @@ impl Reader {
             self.history, self.after
         )
     }
-}
-
-fn away(error: Unavailable) -> Error {
-    Error::Store(error.to_string())
 }
 
 /// One event. JSON is written anew and without line ends, so that nothing in the store can end the event early.
