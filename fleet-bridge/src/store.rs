@@ -61,7 +61,7 @@ pub(crate) struct Store {
 #[derive(Debug)]
 enum Backend {
     Local(Arc<Local>),
-    Redis(Redis),
+    Redis(Box<Redis>),
 }
 
 impl Store {
@@ -88,7 +88,7 @@ impl Store {
                 })
             }
             StoreConfig::Redis { url, prefix } => Ok(Self {
-                backend: Backend::Redis(Redis::new(url.expose(), prefix)?),
+                backend: Backend::Redis(Box::new(Redis::new(url.expose(), prefix)?)),
             }),
         }
     }
