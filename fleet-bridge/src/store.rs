@@ -14,18 +14,22 @@ mod clock;
 mod journal;
 mod local;
 mod memory;
+mod redis;
 mod words;
 
 use std::{future::Future, sync::Arc, time::Duration};
 
 use tokio::sync::watch;
 
-pub(crate) use self::journal::JournalError;
-use self::local::Local;
-pub(crate) use self::words::{
-    Commit, Committed, Document, Event, EventPage, Key, NewEvent, Put, Timestamp, Unavailable,
-    Version,
+pub(crate) use self::{
+    journal::JournalError,
+    redis::AddressError,
+    words::{
+        Commit, Committed, Document, Event, EventPage, Key, NewEvent, Put, Timestamp, Unavailable,
+        Version,
+    },
 };
+use self::{local::Local, redis::Redis};
 use crate::config::StoreConfig;
 
 /// Events that are kept, the newest: at ten events a match, those of the last thousand matches.
@@ -43,9 +47,9 @@ pub(crate) enum OpenError {
     /// The file of a store.
     #[error(transparent)]
     Journal(#[from] JournalError),
-    /// Redis is not spoken yet.
-    #[error("store.redis: there is no store in Redis yet")]
-    Redis,
+    /// The address of a Redis.
+    #[error("store.redis: {0}")]
+    Address(#[from] AddressError),
 }
 
 /// Documents and events, as many bridges as may share them.
@@ -57,6 +61,7 @@ pub(crate) struct Store {
 #[derive(Debug)]
 enum Backend {
     Local(Arc<Local>),
+    Redis(Box<Redis>),
 }
 
 impl Store {
@@ -82,7 +87,9 @@ impl Store {
                     backend: Backend::Local(Arc::new(local)),
                 })
             }
-            StoreConfig::Redis { .. } => Err(OpenError::Redis),
+            StoreConfig::Redis { url, prefix } => Ok(Self {
+                backend: Backend::Redis(Box::new(Redis::new(url.expose(), prefix)?)),
+            }),
         }
     }
 
@@ -90,10 +97,10 @@ impl Store {
     ///
     /// # Errors
     /// [`Unavailable`].
-    #[expect(clippy::unused_async, reason = "Redis is asked")]
     pub(crate) async fn id(&self) -> Result<String, Unavailable> {
         match &self.backend {
             Backend::Local(local) => Ok(local.id().to_owned()),
+            Backend::Redis(redis) => redis.id().await,
         }
     }
 
@@ -101,6 +108,7 @@ impl Store {
     pub(crate) fn now(&self) -> Timestamp {
         match &self.backend {
             Backend::Local(local) => local.now(),
+            Backend::Redis(redis) => redis.now(),
         }
     }
 
@@ -108,12 +116,12 @@ impl Store {
     ///
     /// # Errors
     /// [`Unavailable`].
-    #[expect(clippy::unused_async, reason = "Redis is asked")]
     pub(crate) async fn load(&self, keys: &[Key]) -> Result<Vec<Option<Document>>, Unavailable> {
         match &self.backend {
             Backend::Local(local) => {
                 Ok(local.read(|state, _| keys.iter().map(|key| state.load(key)).collect()))
             }
+            Backend::Redis(redis) => redis.load(keys).await,
         }
     }
 
@@ -121,10 +129,10 @@ impl Store {
     ///
     /// # Errors
     /// [`Unavailable`]: whether it is applied is not known.
-    #[expect(clippy::unused_async, reason = "Redis is asked")]
     pub(crate) async fn commit(&self, commit: &Commit) -> Result<Committed, Unavailable> {
         match &self.backend {
             Backend::Local(local) => local.commit(commit),
+            Backend::Redis(redis) => redis.commit(commit).await,
         }
     }
 
@@ -132,11 +140,11 @@ impl Store {
     ///
     /// # Errors
     /// [`Unavailable`].
-    #[expect(clippy::unused_async, reason = "Redis is asked")]
     pub(crate) async fn due(&self, limit: usize) -> Result<Vec<Key>, Unavailable> {
         let limit = limit.min(PAGE_MAX);
         match &self.backend {
             Backend::Local(local) => Ok(local.read(|state, now| state.due(now, limit))),
+            Backend::Redis(redis) => redis.due(limit).await,
         }
     }
 
@@ -144,7 +152,6 @@ impl Store {
     ///
     /// # Errors
     /// [`Unavailable`].
-    #[expect(clippy::unused_async, reason = "Redis is asked")]
     pub(crate) async fn matches(
         &self,
         after: &str,
@@ -153,6 +160,7 @@ impl Store {
         let limit = limit.min(PAGE_MAX);
         match &self.backend {
             Backend::Local(local) => Ok(local.read(|state, _| state.matches(after, limit))),
+            Backend::Redis(redis) => redis.matches(after, limit).await,
         }
     }
 
@@ -160,11 +168,11 @@ impl Store {
     ///
     /// # Errors
     /// [`Unavailable`].
-    #[expect(clippy::unused_async, reason = "Redis is asked")]
     pub(crate) async fn events(&self, after: u64, limit: usize) -> Result<EventPage, Unavailable> {
         let limit = limit.min(PAGE_MAX);
         match &self.backend {
             Backend::Local(local) => Ok(local.read(|state, _| state.events(after, limit))),
+            Backend::Redis(redis) => redis.events(after, limit).await,
         }
     }
 
@@ -172,6 +180,7 @@ impl Store {
     pub(crate) fn newest_event(&self) -> watch::Receiver<u64> {
         match &self.backend {
             Backend::Local(local) => local.newest(),
+            Backend::Redis(redis) => redis.newest(),
         }
     }
 
@@ -180,6 +189,7 @@ impl Store {
         let upkeep = async {
             match &self.backend {
                 Backend::Local(local) => keep_short(local).await,
+                Backend::Redis(redis) => redis.run().await,
             }
         };
         tokio::select! {
@@ -189,10 +199,10 @@ impl Store {
     }
 
     /// Whether calls can be expected to succeed.
-    #[expect(clippy::unused_async, reason = "Redis is asked")]
     pub(crate) async fn healthy(&self) -> bool {
         match &self.backend {
             Backend::Local(local) => local.is_healthy(),
+            Backend::Redis(redis) => redis.is_healthy().await,
         }
     }
 }

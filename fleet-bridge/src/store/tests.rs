@@ -2,6 +2,8 @@
 
 mod events;
 mod local;
+mod redis;
+mod redis_server;
 
 use std::time::Duration;
 
@@ -102,6 +104,15 @@ macro_rules! every_store {
                 let folder = tempfile::tempdir().unwrap();
                 let path = folder.path().join("journal");
                 let store = $crate::store::tests::local::open(&path).await;
+                super::$behaviour(super::Arc::new(store)).await;
+            })*
+        }
+
+        mod shared {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $behaviour() {
+                let server = $crate::store::tests::redis_server::RedisServer::start().await;
+                let store = $crate::store::tests::redis::open(&server).await;
                 super::$behaviour(super::Arc::new(store)).await;
             })*
         }
