@@ -382,6 +382,7 @@ async fn following_takes_no_place_among_the_calls_and_outlives_their_deadline() 
         streams.push(stack.follow("").await);
     }
     let id = stack.ids().await.first().expect("a server").clone();
+    // Real time: connections do not move with a paused clock. Twice the deadline of a call.
     tokio::time::sleep(Duration::from_millis(1_000)).await;
     stack.count_players(&id, 160).await;
     for stream in &mut streams {
