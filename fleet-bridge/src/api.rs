@@ -1,13 +1,14 @@
 //! The routes and what every call passes through.
 
 mod edge;
+mod events;
 mod health;
 mod instances;
 
 use std::{sync::Arc, time::Instant};
 
 use axum::{Router, middleware};
-use tokio::sync::{Mutex, Semaphore};
+use tokio::sync::{Mutex, Semaphore, watch};
 use utoipa::{
     Modify, OpenApi,
     openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme},
@@ -19,7 +20,9 @@ use crate::{
     config::Config,
     error::{Error, Kind, Problem},
     fleet::Fleet,
+    index::Index,
     metrics::Metrics,
+    store::Store,
 };
 
 /// What the handlers share.
@@ -27,11 +30,25 @@ use crate::{
 pub(crate) struct Bridge {
     pub(crate) config: Config,
     pub(crate) fleet: Fleet,
+    pub(crate) index: Arc<Index>,
     pub(crate) metrics: Arc<Metrics>,
     /// One permit a call under way.
     pub(crate) permits: Semaphore,
+    /// What the bridges share.
+    pub(crate) store: Arc<Store>,
+    /// One permit a reader of the events.
+    pub(crate) seats: Arc<Semaphore>,
+    /// True once the bridge takes no more calls: whoever waits for long stops.
+    pub(crate) stopping: watch::Receiver<bool>,
     /// The last answer to "is the Fleet there", and when it was given.
     pub(crate) readiness: Arc<Mutex<Option<(Instant, health::Readiness)>>>,
+}
+
+impl Bridge {
+    /// Whether the bridge walks over the servers again and again, and tells what changes.
+    pub(crate) fn follows_servers(&self) -> bool {
+        self.config.index.enabled
+    }
 }
 
 /// When a call must be answered.
@@ -50,6 +67,7 @@ pub(crate) struct Deadline(pub(crate) Instant);
     modifiers(&BearerTokens),
     tags(
         (name = "instances", description = "Game servers"),
+        (name = "events", description = "What happens, as it happens"),
         (name = "operation", description = "For whoever runs the bridge")
     )
 )]
@@ -74,6 +92,7 @@ fn routes() -> OpenApiRouter<Arc<Bridge>> {
             instances::delete
         ))
         .routes(routes!(instances::join))
+        .routes(routes!(events::follow))
         .routes(routes!(health::healthz))
         .routes(routes!(health::readyz))
         .routes(routes!(health::metrics))

@@ -2,6 +2,8 @@
 //! has one source: given in both places it is refused, instead of one silently winning.
 
 mod file;
+mod index;
+mod store;
 
 use std::{
     collections::HashMap,
@@ -14,7 +16,10 @@ use fleet_client::{DEFAULT_BASE_URL, RetryPolicy, Token};
 use serde::Deserialize;
 use service::{Settings, SettingsError};
 
+pub use self::store::StoreConfig;
+
 use self::file::File;
+pub use self::index::IndexSettings;
 use crate::{auth::AccessToken, model::Keys};
 
 /// Everything the bridge needs to know.
@@ -38,10 +43,14 @@ pub struct Config {
     pub retry: RetryPolicy,
     /// Metadata keys with a meaning.
     pub keys: Keys,
+    /// What the bridge itself knows of the servers.
+    pub index: IndexSettings,
     /// What the bridge takes at most.
     pub limit: Limits,
     /// Who may call; nobody is asked when it is empty.
     pub tokens: Vec<AccessToken>,
+    /// Where what must outlive a call is kept.
+    pub store: StoreConfig,
 }
 
 /// What the bridge takes at most.
@@ -56,6 +65,8 @@ pub struct Limits {
     pub requests: usize,
     /// Largest page of a List; the Fleet itself allows 100.
     pub per_page: u8,
+    /// Readers of the events at once; more are answered 503.
+    pub subscribers: usize,
 }
 
 impl Default for Limits {
@@ -65,6 +76,7 @@ impl Default for Limits {
             request_deadline_ms: 5_000,
             requests: 512,
             per_page: 100,
+            subscribers: 1_000,
         }
     }
 }
@@ -101,8 +113,10 @@ impl Config {
             request_timeout: Duration::from_secs(3),
             retry: RetryPolicy::default(),
             keys: Keys::default(),
+            index: IndexSettings::default(),
             limit: Limits::default(),
             tokens: Vec::new(),
+            store: StoreConfig::Memory,
         })
     }
 
@@ -153,8 +167,10 @@ impl Config {
         config.listen = file.listen.unwrap_or(config.listen);
         file::fleet_calls(&settings, fleet, &mut config)?;
         config.keys = file::keys(&settings, file.keys)?;
+        config.index = file.index.judge(&settings)?;
         config.limit = file::limits(&settings, file.limit)?;
         config.tokens = file::tokens(&settings, file.auth.tokens)?;
+        config.store = store::store(&settings, file.store, config.app_id)?;
         Ok(config)
     }
 
@@ -250,8 +266,18 @@ mod tests {
                 ":3: auth.tokens[0].scope: ",
             ),
             (
-                "[[auth.tokens]]\nname = \"a\"\nscope = \"read\"",
-                ": auth.tokens.a: ",
+                "\n[[auth.tokens]]\nname = \"a\"\nscope = \"read\"",
+                ":2: auth.tokens[0]: ",
+            ),
+            (
+                "[[auth.tokens]]\nname = \"a\"\nscope = \"read\"\ntoken_env = \"ODIN_APP_ID\"\n\
+                 [[auth.tokens]]\nname = \"b\"\nscope = \"read\"\ntoken_env = \"NONE\"",
+                ":8: auth.tokens[1].token_env: the variable NONE is not set",
+            ),
+            (
+                "[[auth.tokens]]\nname = \"a\"\nscope = \"read\"\ntoken_env = \"ODIN_APP_ID\"\n\
+                 [[auth.tokens]]\nscope = \"read\"\nname = \"a\"\ntoken_env = \"ODIN_APP_ID\"",
+                ":7: auth.tokens[1].name: the name is given twice",
             ),
         ] {
             let error = load(text, &REQUIRED).unwrap_err().to_string();
@@ -270,6 +296,7 @@ mod tests {
             ("request_deadline_ms", 300_000),
             ("requests", 65_536),
             ("per_page", 100),
+            ("subscribers", 65_536),
         ] {
             for value in [0, max + 1] {
                 let error = refused(&format!("[limit]\n{key} = {value}"));
@@ -301,6 +328,25 @@ mod tests {
     }
 
     #[test]
+    fn an_index_without_a_sensible_age_is_refused() {
+        for (key, value, bounds) in [
+            ("refresh_ms", 99, "from 100 to 60000"),
+            ("refresh_ms", 60_001, "from 100 to 60000"),
+            ("max_age_ms", 0, "from 1 to 600000"),
+            ("max_age_ms", 600_001, "from 1 to 600000"),
+        ] {
+            let error = refused(&format!("[index]\n{key} = {value}"));
+            let place = format!(":2: index.{key}: it must be {bounds}, not {value}");
+            assert!(error.contains(&place), "{error}");
+        }
+        let text = "[index]\nenabled = true\nrefresh_ms = 100\nmax_age_ms = 600000";
+        let index = load(text, &REQUIRED).unwrap().index;
+        assert!(index.enabled);
+        assert_eq!(index.refresh, Duration::from_millis(100));
+        assert_eq!(index.max_age, Duration::from_secs(600));
+    }
+
+    #[test]
     fn a_setting_has_one_source() {
         let error = load("[fleet]\napp_id = 8", &REQUIRED)
             .unwrap_err()
@@ -326,6 +372,7 @@ mod tests {
     fn the_sample_is_the_default() {
         let config = load(SAMPLE, &REQUIRED).unwrap();
         assert_eq!(config.limit, Limits::default());
+        assert_eq!(config.index, IndexSettings::default());
         assert_eq!(config.keys, Keys::default());
         assert_eq!(config.listen, SocketAddr::from((Ipv4Addr::LOCALHOST, 8090)));
     }

@@ -10,7 +10,7 @@ use http::{
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::model::SkipReason;
+use crate::{model::SkipReason, store::Unavailable};
 
 /// The media type of every error body (RFC 9457).
 pub const PROBLEM_JSON: &str = "application/problem+json";
@@ -41,7 +41,7 @@ pub enum Kind {
     BadResponse,
     /// The server exists, but players cannot be sent to it.
     ConversionFailed,
-    /// ODIN Fleet has no such operation.
+    /// ODIN Fleet has no such operation, or the bridge is not set up for it.
     Unimplemented,
     /// A mistake of the bridge.
     Internal,
@@ -69,7 +69,7 @@ impl Kind {
 }
 
 /// Why a call failed.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum Error {
     /// A parameter, id or body is not usable.
     #[error("{0}")]
@@ -104,6 +104,12 @@ pub enum Error {
     /// More calls than the bridge takes at once.
     #[error("the bridge has {0} calls under way and takes no more")]
     Overloaded(usize),
+    /// More readers of the events than the bridge takes at once.
+    #[error("the bridge has {0} readers of its events and takes no more")]
+    TooManySubscribers(usize),
+    /// What bridges share cannot be reached.
+    #[error("{0}")]
+    Store(String),
     /// The deadline of the call passed within the bridge.
     #[error("the call was not done within {} ms", .0.as_millis())]
     Deadline(Duration),
@@ -122,7 +128,7 @@ pub enum Error {
         /// The call was an update, and it has happened.
         applied: bool,
     },
-    /// Fleet has no such operation.
+    /// Fleet has no such operation, or the bridge is not set up for it.
     #[error("{0}")]
     Unimplemented(&'static str),
     /// Fleet's answer, or its absence.
@@ -131,6 +137,12 @@ pub enum Error {
     /// A mistake of the bridge; the log says more.
     #[error("the bridge made a mistake; its log says more under this request id")]
     Internal,
+}
+
+impl From<Unavailable> for Error {
+    fn from(error: Unavailable) -> Self {
+        Self::Store(error.to_string())
+    }
 }
 
 /// An error body (RFC 9457).
@@ -212,6 +224,8 @@ impl Error {
             }
             Self::Fleet(Fleet::Validation { .. }) => Kind::Validation,
             Self::Overloaded(_)
+            | Self::TooManySubscribers(_)
+            | Self::Store(_)
             | Self::Deadline(_)
             | Self::Fleet(Fleet::RateLimited { .. } | Fleet::Unavailable { .. }) => {
                 Kind::Unavailable
@@ -239,9 +253,10 @@ impl Error {
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::CallerUnauthenticated => StatusCode::UNAUTHORIZED,
             Self::CallerForbidden => StatusCode::FORBIDDEN,
-            Self::Overloaded(_) | Self::Fleet(Fleet::RateLimited { .. }) => {
-                StatusCode::SERVICE_UNAVAILABLE
-            }
+            Self::Overloaded(_)
+            | Self::TooManySubscribers(_)
+            | Self::Store(_)
+            | Self::Fleet(Fleet::RateLimited { .. }) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Deadline(_) => StatusCode::GATEWAY_TIMEOUT,
             Self::Fleet(Fleet::Unavailable { timed_out, .. }) => {
                 if *timed_out {

@@ -1,11 +1,17 @@
 //! Calls of the Fleet API. The only file that names its generated types.
 
-use std::{num::NonZeroU64, sync::Arc, time::Instant};
+use std::{
+    num::NonZeroU64,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Instant,
+};
 
 use fleet_client::{Attempt, BuildError, Builder, Client, Metadata, types};
 use serde_json::{Map, Value};
 
-use crate::{config::Config, error::Error, metrics::Metrics, model::Server, query::ListQuery};
+use crate::{
+    config::Config, error::Error, index::Known, metrics::Metrics, model::Server, query::ListQuery,
+};
 
 /// One page of servers.
 #[derive(Debug)]
@@ -13,13 +19,16 @@ pub(crate) struct Page {
     pub(crate) servers: Vec<Server>,
     /// No page follows.
     pub(crate) is_last: bool,
+    /// Servers on all pages, as the Fleet counted them for this one.
+    pub(crate) total: i64,
 }
 
-/// The app of one studio in the Fleet.
+/// The app of one studio in the Fleet. Copies share what answers have shown.
 #[derive(Clone, Debug)]
 pub(crate) struct Fleet {
     client: Client,
     app_id: i64,
+    known: Arc<Mutex<Known>>,
 }
 
 impl Fleet {
@@ -36,6 +45,7 @@ impl Fleet {
         Ok(Self {
             client,
             app_id: config.app_id,
+            known: Arc::default(),
         })
     }
 
@@ -69,12 +79,13 @@ impl Fleet {
             call = call.filter_location_continent(continent);
         }
         if let Some(metadata) = &filter.metadata {
-            call = call.filter_metadata(metadata);
+            call = call.filter_metadata(metadata.as_str());
         }
         let answer = call.send().await.map_err(fleet_client::Error::from)?;
         let page = answer.into_inner();
         let is_last = page.links.next.is_none() || page.meta.current_page >= page.meta.last_page;
         Ok(Page {
+            total: page.meta.total,
             servers: page.data.into_iter().map(Server::from).collect(),
             is_last,
         })
@@ -83,12 +94,11 @@ impl Fleet {
     /// One server, as it is now.
     pub(crate) async fn server(&self, id: i64, deadline: Instant) -> Result<Server, Error> {
         let client = self.client.with_deadline(deadline);
+        let asked = Instant::now();
         let call = client.get_server_by_id();
         let answer = call.app(self.app_id).docker_service(id).send().await;
-        Ok(answer
-            .map_err(fleet_client::Error::from)?
-            .into_inner()
-            .into())
+        let answer = answer.map_err(fleet_client::Error::from)?;
+        Ok(self.learned(asked, answer.into_inner()))
     }
 
     /// Merges keys into the metadata of a server. Fleet knows services without their app here.
@@ -102,12 +112,22 @@ impl Fleet {
         let body = types::PatchMetadataRequest {
             metadata: Some(Metadata(metadata)),
         };
+        let asked = Instant::now();
         let call = client.docker_services_metadata_update();
         let answer = call.docker_service(id).body(body).send().await;
-        Ok(answer
-            .map_err(fleet_client::Error::from)?
-            .into_inner()
-            .into())
+        let answer = answer.map_err(fleet_client::Error::from)?;
+        Ok(self.learned(asked, answer.into_inner()))
+    }
+
+    fn learned(&self, asked: Instant, server: types::Server) -> Server {
+        let server = server.into();
+        self.known().learn(asked, &server);
+        server
+    }
+
+    /// What answers have shown of the servers, for the index.
+    pub(crate) fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether the Fleet can be reached and takes the token for this app.
@@ -121,13 +141,27 @@ impl Fleet {
 
 impl From<types::Server> for Server {
     fn from(server: types::Server) -> Self {
-        let published = |port: types::Port| Some((port.name, port.published_port?));
+        let published = |port: &types::Port| Some((port.name.clone(), port.published_port?));
+        let target = |port: types::Port| (port.name, port.target_port);
         Self {
             id: server.id,
+            name: server.name,
+            setting_id: server.app_location_setting_id,
             status: server.status,
+            is_healthy: server.is_healthy,
+            is_pending: server.is_pending,
+            is_not_found: server.is_not_found,
+            is_stopped: server.is_stopped,
+            maintenance: server.maintenance,
+            city: server.location.city,
+            city_display: server.location.city_display,
+            country: server.location.country,
+            continent: server.location.continent,
             created_at: server.created_at,
+            updated_at: server.updated_at,
             address: server.node.map(|node| node.address),
-            ports: server.ports.into_iter().filter_map(published).collect(),
+            ports: server.ports.iter().filter_map(published).collect(),
+            target_ports: server.ports.into_iter().map(target).collect(),
             metadata: server.metadata.0,
         }
     }

@@ -1,6 +1,6 @@
 //! What the bridge counts, in Prometheus' text format.
 
-use std::{fmt, time::Duration};
+use std::{fmt, sync::atomic::AtomicU64, time::Duration};
 
 use fleet_client::{Attempt, Outcome};
 use prometheus_client::{
@@ -45,6 +45,22 @@ struct SkipLabels {
     reason: &'static str,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct WalkLabels {
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct StateLabels {
+    state: &'static str,
+}
+
+/// States that are counted by name. Game servers may invent states; they may not invent metric labels.
+const STATES: [&str; 5] = ["starting", "idle", "reserved", "occupied", "voice"];
+
+/// What a server says that says nothing or something else.
+const OTHER_STATE: &str = "other";
+
 type Histograms<L> = Family<L, Histogram, fn() -> Histogram>;
 
 /// The counters of one bridge.
@@ -57,6 +73,12 @@ pub(crate) struct Metrics {
     attempt_seconds: Histograms<OperationLabels>,
     retries: Family<OperationLabels, Counter>,
     skipped: Family<SkipLabels, Counter>,
+    index_age: Gauge<f64, AtomicU64>,
+    index_walks: Family<WalkLabels, Counter>,
+    index_servers: Family<StateLabels, Gauge>,
+    event_subscribers: Gauge,
+    event_resets: Counter,
+    events_published: Counter,
 }
 
 impl fmt::Debug for Metrics {
@@ -77,6 +99,12 @@ impl Default for Metrics {
             attempt_seconds: Family::new_with_constructor(seconds),
             retries: Family::default(),
             skipped: Family::default(),
+            index_age: Gauge::default(),
+            index_walks: Family::default(),
+            index_servers: Family::default(),
+            event_subscribers: Gauge::default(),
+            event_resets: Counter::default(),
+            events_published: Counter::default(),
         };
         metrics.register();
         metrics
@@ -100,6 +128,23 @@ impl Metrics {
         registry.register("fleet_retries", text, self.retries.clone());
         let text = "Servers left out of a list because players cannot be sent to them";
         registry.register("skipped_servers", text, self.skipped.clone());
+        self.register_index();
+    }
+
+    fn register_index(&mut self) {
+        let registry = &mut self.registry;
+        let text = "Time since the newest whole walk over the servers began; -1 before the first";
+        registry.register("index_age_seconds", text, self.index_age.clone());
+        let text = "Walks over all servers, by how they ended";
+        registry.register("index_walks", text, self.index_walks.clone());
+        let text = "Servers, by what they say they are doing";
+        registry.register("index_servers", text, self.index_servers.clone());
+        let text = "Readers of the events";
+        registry.register("event_subscribers", text, self.event_subscribers.clone());
+        let text = "Readers that were told to read the lists again";
+        registry.register("event_resets", text, self.event_resets.clone());
+        let text = "Changes of servers that this bridge published";
+        registry.register("events_published", text, self.events_published.clone());
     }
 
     /// A call begins; it ends when the guard is dropped, however it ends.
@@ -153,6 +198,53 @@ impl Metrics {
         self.skipped.get_or_create(&SkipLabels { reason }).inc();
     }
 
+    /// A walk over all servers ended.
+    pub(crate) fn walk(&self, outcome: &'static str) {
+        self.index_walks
+            .get_or_create(&WalkLabels { outcome })
+            .inc();
+    }
+
+    /// What all the servers say they are doing.
+    pub(crate) fn servers<'a>(&self, states: impl Iterator<Item = Option<&'a str>>) {
+        let mut counts = [0; STATES.len()];
+        let mut others = 0;
+        for state in states {
+            let place = state.and_then(|state| STATES.iter().position(|known| *known == state));
+            match place.and_then(|place| counts.get_mut(place)) {
+                Some(count) => *count += 1,
+                None => others += 1,
+            }
+        }
+        let counts = STATES.into_iter().zip(counts);
+        for (state, count) in counts.chain([(OTHER_STATE, others)]) {
+            let labels = StateLabels { state };
+            self.index_servers.get_or_create(&labels).set(count);
+        }
+    }
+
+    /// How old the index is.
+    pub(crate) fn index_age(&self, age: Option<Duration>) {
+        self.index_age
+            .set(age.map_or(-1.0, |age| age.as_secs_f64()));
+    }
+
+    /// Changes of servers were published.
+    pub(crate) fn published(&self, events: usize) {
+        self.events_published.inc_by(events as u64);
+    }
+
+    /// A reader of the events comes; it leaves when the guard is dropped.
+    pub(crate) fn subscribe(&self) -> InFlight {
+        self.event_subscribers.inc();
+        InFlight(self.event_subscribers.clone())
+    }
+
+    /// A reader was told to read the lists again.
+    pub(crate) fn reset(&self) {
+        self.event_resets.inc();
+    }
+
     /// Everything, as Prometheus reads it.
     pub(crate) fn text(&self) -> String {
         let mut text = String::new();
@@ -162,7 +254,7 @@ impl Metrics {
     }
 }
 
-/// A call under way.
+/// A call under way, or a reader of the events.
 #[derive(Debug)]
 pub(crate) struct InFlight(Gauge);
 

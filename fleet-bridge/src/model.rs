@@ -101,21 +101,70 @@ impl Default for Keys {
     }
 }
 
-/// What the conversion needs to know of a Fleet server.
-#[derive(Debug, Clone, PartialEq)]
+/// What the bridge knows of a Fleet server.
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Server {
     /// Fleet's id.
     pub id: i64,
+    /// Fleet's name of the server.
+    pub name: String,
+    /// The location setting that the server belongs to (Fleet's `appLocationSettingId`).
+    pub setting_id: i64,
     /// Fleet's status text.
     pub status: String,
+    /// Up, and passing its checks.
+    pub is_healthy: bool,
+    /// No machine has room for it.
+    pub is_pending: bool,
+    /// The cluster has lost it.
+    pub is_not_found: bool,
+    /// Stopped on purpose.
+    pub is_stopped: bool,
+    /// Fleet is at work on it.
+    pub maintenance: bool,
+    /// City of the location as filters spell it, e.g. `limburg`.
+    pub city: String,
+    /// City of the location as people read it.
+    pub city_display: String,
+    /// Country of the location.
+    pub country: String,
+    /// Continent of the location.
+    pub continent: String,
     /// Unknown while the server is being created.
     pub created_at: Option<DateTime<Utc>>,
+    /// When Fleet last changed it, metadata included.
+    pub updated_at: Option<DateTime<Utc>>,
     /// Address of the machine; `None` until one is assigned.
     pub address: Option<String>,
     /// Published ports in Fleet's order, by name.
     pub ports: Vec<(String, i64)>,
+    /// The ports inside the container, published or not, by name.
+    pub target_ports: Vec<(String, i64)>,
     /// Whatever the server wrote.
     pub metadata: Map<String, Value>,
+}
+
+impl Server {
+    /// What the server says it is doing.
+    pub(crate) fn state(&self, keys: &Keys) -> Option<&str> {
+        self.metadata.get(&keys.instance_state)?.as_str()
+    }
+
+    /// Players on the server as it last told Fleet; 0 where it never did.
+    pub(crate) fn player_count(&self, keys: &Keys) -> u64 {
+        let count = self.metadata.get(&keys.player_count);
+        count.and_then(Value::as_u64).unwrap_or(0)
+    }
+
+    /// The public game port, if there is a usable one.
+    pub(crate) fn game_port(&self, keys: &Keys) -> Option<u16> {
+        // Of two ports with one name the last is the one that an instance's metadata shows.
+        let mut published = self.ports.iter().rev();
+        match published.find(|(name, _)| *name == keys.game_port) {
+            Some((_, port)) => u16::try_from(*port).ok().filter(|port| *port != 0),
+            None => port_number(self.metadata.get(&keys.game_port)?),
+        }
+    }
 }
 
 /// Why a server cannot be offered to players.
@@ -156,15 +205,12 @@ impl fmt::Display for SkipReason {
 ///
 /// The reason why players cannot be sent to this server.
 pub fn convert(server: Server, keys: &Keys, now: DateTime<Utc>) -> Result<Instance, SkipReason> {
+    let player_count = server.player_count(keys);
     let ip_address = server
         .address
         .filter(|address| !address.is_empty())
         .ok_or(SkipReason::NoAddress)?;
     let mut metadata = server.metadata;
-    let player_count = metadata
-        .get(&keys.player_count)
-        .and_then(Value::as_u64)
-        .unwrap_or(0);
     for (name, port) in server.ports {
         metadata.insert(name, port.into());
     }
@@ -211,7 +257,6 @@ mod tests {
         Server {
             id: 4_294_967_397,
             status: "Starting up".to_owned(),
-            created_at: None,
             address: Some("203.0.113.7".to_owned()),
             ports: ports
                 .iter()
@@ -221,6 +266,7 @@ mod tests {
                 Value::Object(metadata) => metadata,
                 other => panic!("{other} is no metadata"),
             },
+            ..Server::default()
         }
     }
 

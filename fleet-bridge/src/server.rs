@@ -1,22 +1,35 @@
 //! Puts the parts together. [`Server::bind`] returns when the port is open.
 
-use std::{future::Future, io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    error::Error as StdError, future::Future, io, net::SocketAddr, sync::Arc, time::Duration,
+};
 
 use axum::serve::ListenerExt as _;
+use nix::sys::socket::{setsockopt, sockopt::TcpUserTimeout};
 use tokio::{
-    net::TcpListener,
+    net::{TcpListener, TcpStream},
     sync::{Semaphore, watch},
+    task::JoinSet,
 };
 
 use crate::{
     api::{self, Bridge},
     config::{Config, ConfigError},
     fleet::Fleet,
+    index::{Index, Publisher},
     metrics::Metrics,
+    store::Store,
 };
 
 /// Open calls get this long to end on the way out, beyond their own deadline.
 const DRAIN_SLACK: Duration = Duration::from_secs(1);
+
+/// What runs beside the calls gets this long to end once they have.
+const BACKGROUND_DRAIN: Duration = Duration::from_secs(1);
+
+/// Milliseconds that a client may leave what it was sent unacknowledged. A reader of the events that does not read is
+/// disconnected then; the events themselves wait in the store and not for it.
+const STALL_MS: u32 = 30_000;
 
 /// Why the bridge did not start.
 #[derive(Debug, thiserror::Error)]
@@ -27,6 +40,9 @@ pub enum ServerError {
     /// The Fleet's address is not usable.
     #[error("ODIN_API_URL: {0}")]
     Client(#[from] fleet_client::BuildError),
+    /// The store of the settings cannot be used.
+    #[error(transparent)]
+    Store(Box<dyn StdError + Send + Sync>),
     /// The address is taken or not ours.
     #[error("cannot listen on {address}")]
     Bind {
@@ -44,6 +60,7 @@ pub struct Server {
     bridge: Arc<Bridge>,
     listener: TcpListener,
     address: SocketAddr,
+    stop: watch::Sender<bool>,
 }
 
 impl Server {
@@ -62,7 +79,15 @@ impl Server {
         };
         let listener = TcpListener::bind(wanted).await.map_err(bind_error)?;
         let address = listener.local_addr().map_err(bind_error)?;
+        let index = Index::new(fleet.clone(), Arc::clone(&metrics), &config);
+        let store = Store::open(&config.store).await;
+        let store = store.map_err(|error| ServerError::Store(Box::new(error)))?;
+        let (stop, stopping) = watch::channel(false);
         let bridge = Bridge {
+            index: Arc::new(index),
+            store: Arc::new(store),
+            seats: Arc::new(Semaphore::new(config.limit.subscribers)),
+            stopping,
             permits: Semaphore::new(config.limit.requests),
             config,
             fleet,
@@ -73,6 +98,7 @@ impl Server {
             bridge: Arc::new(bridge),
             listener,
             address,
+            stop,
         })
     }
 
@@ -100,16 +126,17 @@ impl Server {
     pub async fn run(self, shutdown: impl Future<Output = ()> + Send + 'static) {
         let deadline = Duration::from_millis(self.bridge.config.limit.request_deadline_ms);
         let drain_max = deadline.saturating_add(DRAIN_SLACK);
-        let (stop, mut stopping) = watch::channel(false);
+        let mut background = JoinSet::new();
+        let (close, closing) = watch::channel(false);
+        self.bridge.spawn_background(&mut background, closing);
+        let mut stopping = self.bridge.stopping.clone();
+        let stop = self.stop;
         tokio::spawn(async move {
             shutdown.await;
             stop.send_replace(true);
         });
         let mut drained = stopping.clone();
-        // An answer is written in one go; waiting for more of it only costs time.
-        let listener = self.listener.tap_io(|stream| {
-            let _ = stream.set_nodelay(true);
-        });
+        let listener = self.listener.tap_io(|stream| set_up(stream));
         let serve =
             axum::serve(listener, api::router(self.bridge)).with_graceful_shutdown(async move {
                 let _ = stopping.wait_for(|stop| *stop).await;
@@ -122,5 +149,34 @@ impl Server {
             _ = serve.into_future() => {}
             () = too_late => tracing::warn!("calls were still open"),
         }
+        // Only now: calls that were open have used the store to their end.
+        close.send_replace(true);
+        let ended = async { while background.join_next().await.is_some() {} };
+        let _ = tokio::time::timeout(BACKGROUND_DRAIN, ended).await;
     }
+}
+
+impl Bridge {
+    /// What runs beside the calls: the store until `closing`, the walks until no more calls are taken.
+    fn spawn_background(&self, background: &mut JoinSet<()>, closing: watch::Receiver<bool>) {
+        let store = Arc::clone(&self.store);
+        background.spawn(async move { store.run(until(closing)).await });
+        if self.follows_servers() {
+            let (store, metrics) = (Arc::clone(&self.store), Arc::clone(&self.metrics));
+            let publisher = Publisher::new(store, metrics, self.config.keys.clone());
+            let index = Arc::clone(&self.index);
+            background.spawn(index.run(publisher, until(self.stopping.clone())));
+        }
+    }
+}
+
+/// Whatever a connection does not take is worth less than a connection that works.
+fn set_up(stream: &TcpStream) {
+    // An answer is written in one go; waiting for more of it only costs time.
+    let _ = stream.set_nodelay(true);
+    let _ = setsockopt(stream, TcpUserTimeout, &STALL_MS);
+}
+
+async fn until(mut stopping: watch::Receiver<bool>) {
+    let _ = stopping.wait_for(|stop| *stop).await;
 }

@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// Why a call of the Fleet API failed, after its retries.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum Error {
     /// 401: the token is missing, wrong or withdrawn.
     #[error("the Fleet API does not accept the token: {0}")]

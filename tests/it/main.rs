@@ -2,6 +2,8 @@
 
 mod bridge;
 mod cases;
+mod events;
+mod index;
 mod outage;
 mod processes;
 mod voice_node;

@@ -26,11 +26,12 @@ use crate::{
 };
 
 /// Every route of the bridge.
-const ROUTES: [&str; 11] = [
+const ROUTES: [&str; 12] = [
     "/v1/instances",
     "/v1/instances/",
     "/v1/instances/{id}",
     "/v1/instances/{id}/sessions",
+    "/v1/events",
     "/healthz",
     "/readyz",
     "/metrics",

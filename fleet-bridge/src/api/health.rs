@@ -100,5 +100,6 @@ async fn probe(bridge: Arc<Bridge>, mut known: Known, deadline: Instant) -> Read
         super::instances::Refusals
     ))]
 pub(super) async fn metrics(State(bridge): State<Arc<Bridge>>) -> Response {
+    bridge.metrics.index_age(bridge.index.age());
     ([(CONTENT_TYPE, METRICS_TYPE)], bridge.metrics.text()).into_response()
 }

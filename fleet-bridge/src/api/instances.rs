@@ -4,6 +4,7 @@ use std::{
     collections::BTreeMap,
     error::Error as StdError,
     iter,
+    ops::Bound,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -15,22 +16,26 @@ use axum::{
         Extension, Path, Query, State,
         rejection::{PathRejection, QueryRejection},
     },
+    response::{IntoResponse as _, Response},
 };
 use chrono::Utc;
-use http::{HeaderMap, header::CONTENT_TYPE};
+use http::{HeaderMap, HeaderName, header::CONTENT_TYPE};
 use http_body_util::LengthLimitError;
 use utoipa::{
     IntoResponses,
-    openapi::{ContentBuilder, Ref, RefOr, ResponseBuilder, response::Response},
+    openapi::{ContentBuilder, Ref, RefOr, ResponseBuilder, response::Response as Declaration},
 };
 
 use super::{Bridge, Deadline};
 use crate::{
     error::{Error, PROBLEM_JSON},
     fleet::Page,
-    model::{Instance, InstanceList, InstanceUpdate, SkipReason, convert},
-    query::{ListQuery, Rules},
+    model::{Instance, InstanceList, InstanceUpdate, Server, SkipReason, convert},
+    query::{ListQuery, Place, Rules, Source},
 };
+
+/// Milliseconds since the bridge began to read what a list from the index shows.
+const AGE: HeaderName = HeaderName::from_static("x-index-age-ms");
 
 /// The errors that any call may be answered with. A 500 is a defect: it is not promised, so that a check of the
 /// contract finds it.
@@ -58,14 +63,14 @@ const REFUSALS: [(&str, &str); 12] = [
 ];
 
 impl IntoResponses for Refusals {
-    fn responses() -> BTreeMap<String, RefOr<Response>> {
+    fn responses() -> BTreeMap<String, RefOr<Declaration>> {
         let declared = |(status, text): (&str, &str)| (status.to_owned(), problem(text));
         REFUSALS.into_iter().map(declared).collect()
     }
 }
 
 impl IntoResponses for Impossible {
-    fn responses() -> BTreeMap<String, RefOr<Response>> {
+    fn responses() -> BTreeMap<String, RefOr<Declaration>> {
         let mut responses = Refusals::responses();
         let text = "ODIN Fleet has no such operation";
         responses.insert("501".to_owned(), problem(text));
@@ -73,7 +78,7 @@ impl IntoResponses for Impossible {
     }
 }
 
-fn problem(text: &str) -> RefOr<Response> {
+fn problem(text: &str) -> RefOr<Declaration> {
     let schema = Ref::from_schema_name("Problem");
     let content = ContentBuilder::new().schema(Some(schema)).build();
     let response = ResponseBuilder::new().description(text);
@@ -82,7 +87,8 @@ fn problem(text: &str) -> RefOr<Response> {
 
 /// List game servers.
 ///
-/// One call reads one page of the Fleet. Servers that players cannot be sent to are left out.
+/// One call reads one page of the Fleet, or of the index where the bridge keeps one. Servers that players cannot be
+/// sent to are left out.
 #[utoipa::path(get, path = "/v1/instances", tag = "instances", security((), ("token" = [])),
     params(
         ("query" = Option<String>, Query, description = "The guide's filter as JSON: Metadata, Status, \
@@ -98,24 +104,84 @@ fn problem(text: &str) -> RefOr<Response> {
         ("country" = Option<String>, Query, description = "Only in this country", example = "de"),
         ("continent" = Option<String>, Query, description = "Only on this continent", example = "europe"),
         ("per_page" = Option<u8>, Query, description = "Servers on a page of the Fleet"),
-        ("page" = Option<u32>, Query, description = "Page of the Fleet, from 1")
+        ("page" = Option<u32>, Query, description = "Page of the Fleet, from 1"),
+        ("max_age_ms" = Option<u64>, Query, description = "How old the answer may be; 0 asks the Fleet now. Without an \
+            index every answer is new")
     ),
-    responses((status = 200, description = "The instances", body = InstanceList), Refusals))]
+    responses((status = 200, description = "The instances", body = InstanceList, headers(
+        ("x-index-age-ms" = u64, description = "How old the answer is, where it comes from the index"))), Refusals))]
 pub(super) async fn list(
     State(bridge): State<Arc<Bridge>>,
     Extension(Deadline(deadline)): Extension<Deadline>,
     parameters: Result<Query<Vec<(String, String)>>, QueryRejection>,
-) -> Result<Json<InstanceList>, Error> {
+) -> Result<Response, Error> {
     let Query(parameters) =
         parameters.map_err(|rejection| Error::invalid_argument(rejection.body_text()))?;
+    let settings = bridge.config.index;
     let rules = Rules {
         state_key: &bridge.config.keys.instance_state,
         per_page_max: bridge.config.limit.per_page,
         app_id: bridge.config.app_id,
+        source: if settings.enabled {
+            Source::Index
+        } else {
+            Source::Fleet
+        },
     };
     let query = ListQuery::parse(&parameters, rules)?;
-    let page = bridge.fleet.page(&query, deadline).await?;
-    Ok(Json(cut(&bridge, &query, rules, page)))
+    if rules.source == Source::Fleet {
+        let page = bridge.fleet.page(&query, deadline).await?;
+        return Ok(Json(cut(&bridge, &query, rules, page)).into_response());
+    }
+    let max_age = query.max_age.unwrap_or(settings.max_age);
+    bridge.index.fresh(max_age, deadline).await?;
+    let age = bridge.index.age().unwrap_or_default();
+    let age = u64::try_from(age.as_millis()).unwrap_or(u64::MAX);
+    let list = from_index(&bridge, &query, rules);
+    Ok(([(AGE, age.to_string())], Json(list)).into_response())
+}
+
+/// The answer from the index: by id, so that servers which come, go and change between two calls move nothing else.
+fn from_index(bridge: &Bridge, query: &ListQuery, rules: Rules<'_>) -> InstanceList {
+    let now = Utc::now();
+    let position = query.position;
+    let size = usize::from(position.per_page.unwrap_or(rules.per_page_max));
+    let limit = query.limit.and_then(|limit| usize::try_from(limit).ok());
+    let most = limit.map_or(size, |limit| limit.min(size));
+    let after = position.after.map_or(Bound::Unbounded, Bound::Excluded);
+    let pages_before = query.page().saturating_sub(1);
+    let skipped = usize::try_from(pages_before)
+        .unwrap_or(usize::MAX)
+        .saturating_mul(size);
+    let found: Vec<Arc<Server>> = bridge.index.read(|servers| {
+        let servers = servers.range((after, Bound::Unbounded));
+        let servers = servers.map(|(_, seen)| &seen.server);
+        let matching = servers.filter(|server| query.filter.matches(server));
+        matching.skip(skipped).cloned().collect()
+    });
+    let mut instances = Vec::new();
+    let mut last = 0;
+    for server in found {
+        let id = server.id;
+        match convert(Arc::unwrap_or_clone(server), &bridge.config.keys, now) {
+            Ok(_) if instances.len() == most => {
+                let next_cursor = query.cursor(Place::After(last), rules);
+                return InstanceList {
+                    instances,
+                    next_cursor,
+                };
+            }
+            Ok(instance) => {
+                instances.push(instance);
+                last = id;
+            }
+            Err(reason) => skip(bridge, id, reason),
+        }
+    }
+    InstanceList {
+        instances,
+        next_cursor: String::new(),
+    }
 }
 
 /// Takes from a page what the call asked for, and finds where the next one continues.
@@ -135,7 +201,13 @@ fn cut(bridge: &Bridge, query: &ListQuery, rules: Rules<'_>, page: Page) -> Inst
         match convert(server, &bridge.config.keys, now) {
             Ok(_) if instances.len() == limit => {
                 let offset = u16::try_from(offset).unwrap_or(u16::MAX);
-                let next_cursor = query.cursor(query.page(), offset, rules);
+                let next_cursor = query.cursor(
+                    Place::Page {
+                        page: query.page(),
+                        offset,
+                    },
+                    rules,
+                );
                 return InstanceList {
                     instances,
                     next_cursor,
@@ -146,7 +218,9 @@ fn cut(bridge: &Bridge, query: &ListQuery, rules: Rules<'_>, page: Page) -> Inst
         }
     }
     let next_page = query.page().checked_add(1).filter(|_| !page.is_last);
-    let next_cursor = next_page.map_or(String::new(), |next| query.cursor(next, 0, rules));
+    let next_cursor = next_page.map_or(String::new(), |page| {
+        query.cursor(Place::Page { page, offset: 0 }, rules)
+    });
     InstanceList {
         instances,
         next_cursor,

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, fmt, net::SocketAddr, path::PathBuf, time::Dura
 use serde::Deserialize;
 use service::{Settings, SettingsError};
 
-use super::{Config, Limits};
+use super::{Config, Limits, index::IndexSection, store::StoreSection};
 use crate::{
     auth::{AccessToken, Scope},
     model::Keys,
@@ -25,6 +25,9 @@ const ATTEMPTS_MAX: u32 = 10;
 /// Calls under way at once: as many as one address has ports, and far below what the semaphore behind it can count.
 const REQUESTS_MAX: usize = 65_536;
 
+/// Readers of the events at once: each holds a connection, as a call does.
+const SUBSCRIBERS_MAX: usize = 65_536;
+
 /// Servers on a page: the Fleet sends no more.
 const PER_PAGE_MAX: u8 = 100;
 
@@ -33,9 +36,11 @@ const PER_PAGE_MAX: u8 = 100;
 pub(super) struct File {
     pub(super) listen: Option<SocketAddr>,
     pub(super) fleet: FleetSection,
+    pub(super) index: IndexSection,
     pub(super) keys: KeysSection,
     pub(super) limit: Limits,
     pub(super) auth: AuthSection,
+    pub(super) store: StoreSection,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -104,6 +109,8 @@ pub(super) fn limits(settings: &Settings, limits: Limits) -> Result<Limits, Sett
     )?;
     within(settings, "limit.requests", limits.requests, REQUESTS_MAX)?;
     within(settings, "limit.per_page", limits.per_page, PER_PAGE_MAX)?;
+    let subscribers = limits.subscribers;
+    within(settings, "limit.subscribers", subscribers, SUBSCRIBERS_MAX)?;
     Ok(limits)
 }
 
@@ -130,7 +137,12 @@ pub(super) fn fleet_calls(
 }
 
 /// A number from 1 to `max`, or an error that names the bounds.
-fn within<N>(settings: &Settings, key: &str, value: N, max: N) -> Result<N, SettingsError>
+pub(super) fn within<N>(
+    settings: &Settings,
+    key: &str,
+    value: N,
+    max: N,
+) -> Result<N, SettingsError>
 where
     N: Copy + Ord + From<u8> + fmt::Display,
 {
@@ -145,18 +157,25 @@ pub(super) fn tokens(
     sections: Vec<TokenSection>,
 ) -> Result<Vec<AccessToken>, SettingsError> {
     let mut tokens: Vec<AccessToken> = Vec::with_capacity(sections.len());
-    for section in sections {
-        let key = format!("auth.tokens.{}", section.name);
-        let secret = match (section.token_env, section.token_file) {
-            (Some(name), None) => settings
-                .variable(&name)
-                .ok_or_else(|| settings.error(&key, format!("the variable {name} is not set")))?
-                .to_owned(),
-            (None, Some(file)) => {
-                let secret = settings.secret_file(&key, &file)?;
-                secret.expose().trim().to_owned()
+    for (place, section) in sections.into_iter().enumerate() {
+        let at = |name: &str| format!("auth.tokens[{place}]{name}");
+        let (key, secret) = match (section.token_env, section.token_file) {
+            (Some(name), None) => {
+                let key = at(".token_env");
+                let secret = settings.variable(&name).ok_or_else(|| {
+                    settings.error(&key, format!("the variable {name} is not set"))
+                })?;
+                (key, secret.to_owned())
             }
-            _ => return Err(settings.error(&key, "it needs either token_env or token_file")),
+            (None, Some(file)) => {
+                let key = at(".token_file");
+                let secret = settings.secret_file(&key, &file)?;
+                (key, secret.expose().trim().to_owned())
+            }
+            _ => {
+                let problem = "it needs either token_env or token_file";
+                return Err(settings.error(&at(""), problem));
+            }
         };
         if secret.is_empty() || !secret.bytes().all(|byte| byte.is_ascii_graphic()) {
             return Err(settings.error(
@@ -165,7 +184,7 @@ pub(super) fn tokens(
             ));
         }
         if tokens.iter().any(|token| token.name == section.name) {
-            return Err(settings.error(&key, "the name is given twice"));
+            return Err(settings.error(&at(".name"), "the name is given twice"));
         }
         tokens.push(AccessToken {
             name: section.name,

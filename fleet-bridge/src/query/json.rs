@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use super::{Filter, QUERY_BYTES_MAX, Request, Rules, metadata};
+use super::{Conditions, Filter, QUERY_BYTES_MAX, Request, Rules};
 use crate::error::Error;
 
 /// Reads `{"Metadata": {}, "Status": "", "Location": {"Continent", "City", "Country"}, "PerPage": 0, "Pages": 0}`.
@@ -21,7 +21,7 @@ pub(super) fn parse(text: &str, rules: Rules<'_>) -> Result<Request, Error> {
     let mut request = Request::default();
     for (name, value) in unique(fields, "")? {
         match name.as_str() {
-            "metadata" => request.filter.metadata = metadata::render(&object("Metadata", value)?)?,
+            "metadata" => request.filter.metadata = Conditions::new(&object("Metadata", value)?)?,
             "status" => request.filter.status = Some(text_of("Status", value)?),
             "location" => location(object("Location", value)?, &mut request.filter)?,
             "perpage" => request.per_page = number("PerPage", &value, rules.per_page_max)?,
@@ -140,13 +140,14 @@ mod tests {
             r#"{"Metadata": {"instance_state": "idle"}, "Status": "running",
                 "Location": {"Continent": "europe", "City": "limburg", "Country": "de"}, "PerPage": 5, "Pages": 2}"#,
         );
+        let idle = Map::from_iter([("instance_state".to_owned(), "idle".into())]);
         let text = |text: &str| Some(text.to_owned());
         let filter = Filter {
             status: text("running"),
             city: text("limburg"),
             country: text("de"),
             continent: text("europe"),
-            metadata: text(r#"instance_state="idle""#),
+            metadata: Conditions::new(&idle).unwrap(),
         };
         assert_eq!(
             request,
@@ -161,7 +162,7 @@ mod tests {
     #[test]
     fn keys_match_in_any_case_but_metadata_keys_do_not_change() {
         let request = check(r#"{"mEtAdata": {"Map": 1}, "perPage": 5, "LOCATION": {"city": "x"}}"#);
-        assert_eq!(request.filter.metadata.as_deref(), Some("Map=1"));
+        assert_eq!(request.filter.metadata.unwrap().as_str(), "Map=1");
         assert_eq!(
             (request.per_page, request.filter.city.as_deref()),
             (Some(5), Some("x"))

@@ -1,7 +1,8 @@
 //! Conditions on metadata in Fleet's filter language: `a="text",b=20,c.d=null`.
 //!
 //! Strings are quoted, numbers, booleans and null are bare, nesting is by dots, a comma separates. Fleet documents
-//! no escape, so a value that would need one is refused instead of being sent as something else.
+//! no escape, so a value that would need one is refused instead of being sent as something else. The same conditions
+//! are judged here for what the bridge knows without asking.
 
 use serde_json::{Map, Value};
 
@@ -10,26 +11,78 @@ use crate::error::Error;
 /// Most conditions in one filter. Far above any matchmaker's need, and keeps the request line to Fleet short.
 const CONDITIONS_MAX: usize = 64;
 
-/// Renders the conditions sorted by key, so that the same filter is always the same text; `None` for no condition.
-///
-/// # Errors
-///
-/// `unsupported_filter` for what the language cannot say.
-pub(super) fn render(metadata: &Map<String, Value>) -> Result<Option<String>, Error> {
-    let mut conditions = Vec::new();
-    flatten("", metadata, &mut conditions)?;
-    conditions.sort();
-    let rendered: Vec<_> = conditions
-        .into_iter()
-        .map(|(key, value)| format!("{key}={value}"))
-        .collect();
-    Ok((!rendered.is_empty()).then(|| rendered.join(",")))
+/// Conditions on metadata, at least one: as Fleet reads them, and as the bridge applies them to what it knows itself.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Conditions {
+    text: String,
+    list: Vec<Condition>,
+}
+
+/// A value that the metadata must have at a place.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Condition {
+    /// Dotted, as Fleet reads it: `a.b` is the key `b` of the object `a`.
+    key: String,
+    /// A scalar.
+    value: Value,
+    /// The value in Fleet's language.
+    text: String,
+}
+
+impl Conditions {
+    /// Conditions that metadata has these values, objects being walked into; `None` for no condition. Sorted by key,
+    /// so that the same filter is always the same text.
+    ///
+    /// # Errors
+    ///
+    /// `unsupported_filter` for what the language cannot say.
+    pub fn new(metadata: &Map<String, Value>) -> Result<Option<Self>, Error> {
+        let mut list = Vec::new();
+        flatten("", metadata, &mut list)?;
+        list.sort_by(|a, b| (&a.key, &a.text).cmp(&(&b.key, &b.text)));
+        let rendered: Vec<_> = list
+            .iter()
+            .map(|Condition { key, text, .. }| format!("{key}={text}"))
+            .collect();
+        let text = rendered.join(",");
+        Ok((!list.is_empty()).then_some(Self { text, list }))
+    }
+
+    /// The conditions in Fleet's filter language.
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// Whether metadata meets every condition, as Fleet judges it: a key that is missing meets none, not even null; an
+    /// array meets a condition that one of its items meets.
+    pub fn matches(&self, metadata: &Map<String, Value>) -> bool {
+        self.list.iter().all(|condition| {
+            lookup(metadata, &condition.key).is_some_and(|found| match found {
+                Value::Array(items) => items.iter().any(|item| same(item, &condition.value)),
+                found => same(found, &condition.value),
+            })
+        })
+    }
+}
+
+fn lookup<'a>(metadata: &'a Map<String, Value>, key: &str) -> Option<&'a Value> {
+    let mut steps = key.split('.');
+    let first = metadata.get(steps.next()?)?;
+    steps.try_fold(first, |value, step| value.as_object()?.get(step))
+}
+
+/// Equality of scalars: types count, but 20 and 20.0 are the same number.
+fn same(a: &Value, b: &Value) -> bool {
+    match (a, b) {
+        (Value::Number(a), Value::Number(b)) => a == b || a.as_f64() == b.as_f64(),
+        (a, b) => a == b,
+    }
 }
 
 fn flatten(
     prefix: &str,
     object: &Map<String, Value>,
-    conditions: &mut Vec<(String, String)>,
+    conditions: &mut Vec<Condition>,
 ) -> Result<(), Error> {
     for (name, value) in object {
         check_key(name)?;
@@ -38,7 +91,7 @@ fn flatten(
         } else {
             format!("{prefix}.{name}")
         };
-        let rendered = match value {
+        let text = match value {
             Value::Object(inner) if inner.is_empty() => {
                 return Err(unsupported(&key, "an empty object compares with nothing"));
             }
@@ -65,7 +118,8 @@ fn flatten(
                 "more than {CONDITIONS_MAX} metadata conditions"
             )));
         }
-        conditions.push((key, rendered));
+        let value = value.clone();
+        conditions.push(Condition { key, value, text });
     }
     Ok(())
 }
@@ -73,10 +127,10 @@ fn flatten(
 fn check_key(name: &str) -> Result<(), Error> {
     let breaks =
         |c: char| c.is_whitespace() || c.is_control() || matches!(c, '"' | ',' | '=' | '\\');
-    if name.is_empty() || name.contains(breaks) {
+    if name.split('.').any(str::is_empty) || name.contains(breaks) {
         return Err(Error::UnsupportedFilter(format!(
-            "the metadata key {name:?} cannot be written in a Fleet filter: it is empty or has a space, \
-             a quote, a comma, a backslash or an equals sign"
+            "the metadata key {name:?} cannot be written in a Fleet filter: it or a part of it between dots is empty, \
+             or it has a space, a quote, a comma, a backslash or an equals sign"
         )));
     }
     Ok(())
@@ -106,7 +160,9 @@ mod tests {
 
     fn check(metadata: Value) -> Result<Option<String>, Error> {
         match metadata {
-            Value::Object(metadata) => render(&metadata),
+            Value::Object(metadata) => {
+                Ok(Conditions::new(&metadata)?.map(|conditions| conditions.as_str().to_owned()))
+            }
             other => panic!("{other} is no metadata"),
         }
     }
@@ -157,6 +213,9 @@ mod tests {
             json!({"a=b": 1}),
             json!({"a\"": 1}),
             json!({"a,b": 1}),
+            json!({"a..b": 1}),
+            json!({".a": 1}),
+            json!({"a.": 1}),
         ];
         for metadata in cases {
             assert_eq!(
@@ -168,7 +227,48 @@ mod tests {
         let many: Map<_, _> = (0..=CONDITIONS_MAX)
             .map(|n| (format!("k{n}"), json!(n)))
             .collect();
-        assert_eq!(render(&many).unwrap_err().kind(), Kind::UnsupportedFilter);
+        assert_eq!(
+            Conditions::new(&many).unwrap_err().kind(),
+            Kind::UnsupportedFilter
+        );
+    }
+
+    fn matches(wanted: Value, metadata: Value) -> bool {
+        let (Value::Object(wanted), Value::Object(metadata)) = (wanted, metadata) else {
+            panic!("metadata is an object")
+        };
+        let conditions = Conditions::new(&wanted).unwrap().unwrap();
+        conditions.matches(&metadata)
+    }
+
+    #[test]
+    fn what_is_known_is_filtered_as_fleet_filters_it() {
+        let metadata = json!({"s": "idle", "n": 20, "t": "20", "z": null, "o": {"p": {"q": "deep"}},
+            "l": ["a", 37, null], "k.l": 1});
+        for (wanted, is_met) in [
+            (json!({"s": "idle"}), true),
+            (json!({"s": "id"}), false),
+            (json!({"absent": null}), false),
+            (json!({"n": 20.0}), true),
+            (json!({"n": "20"}), false),
+            (json!({"t": 20}), false),
+            (json!({"z": null}), true),
+            (json!({"o": {"p": {"q": "deep"}}}), true),
+            (json!({"o.p.q": "deep"}), true),
+            (json!({"o.p": "deep"}), false),
+            (json!({"l": "a"}), true),
+            (json!({"l": 37}), true),
+            (json!({"l": null}), true),
+            (json!({"l.0": "a"}), false),
+            (json!({"k.l": 1}), false),
+            (json!({"s": "idle", "n": 21}), false),
+        ] {
+            assert_eq!(
+                matches(wanted.clone(), metadata.clone()),
+                is_met,
+                "{wanted}"
+            );
+        }
     }
 
     proptest! {

@@ -2,10 +2,10 @@
 
 use serde_json::{Map, Value};
 
-use super::{Request, Rules, metadata};
+use super::{Conditions, Request, Rules};
 use crate::error::Error;
 
-/// Every parameter of List besides `query`, `limit` and `cursor`.
+/// Every parameter of List besides `query`, `limit`, `cursor` and `max_age_ms`.
 const NAMES: [&str; 8] = [
     "status",
     "city",
@@ -55,7 +55,7 @@ pub(super) fn parse(parameters: &[(&str, &str)], rules: Rules<'_>) -> Result<Req
             )));
         }
     }
-    request.filter.metadata = metadata::render(&conditions)?;
+    request.filter.metadata = Conditions::new(&conditions)?;
     Ok(request)
 }
 
@@ -66,7 +66,7 @@ pub(super) fn refuse_unknown(parameters: &[(&str, &str)]) -> Result<(), Error> {
         Some((name, _)) => {
             let known = NAMES.join("`, `");
             Err(Error::invalid_argument(format!(
-                "unknown parameter `{name}`: List knows `query`, `limit`, `cursor`, `{known}`"
+                "unknown parameter `{name}`: List knows `query`, `limit`, `cursor`, `max_age_ms`, `{known}`"
             )))
         }
     }
@@ -115,7 +115,8 @@ mod tests {
     };
 
     fn metadata(parameters: &[(&str, &str)]) -> Option<String> {
-        parse(parameters, RULES).unwrap().filter.metadata
+        let metadata = parse(parameters, RULES).unwrap().filter.metadata;
+        metadata.map(|conditions| conditions.as_str().to_owned())
     }
 
     #[test]
@@ -133,12 +134,13 @@ mod tests {
             RULES,
         );
         let text = |text: &str| Some(text.to_owned());
+        let idle = Map::from_iter([("instance_state".to_owned(), "idle".into())]);
         let filter = Filter {
             status: text("running"),
             city: text("limburg"),
             country: text("de"),
             continent: text("europe"),
-            metadata: text(r#"instance_state="idle""#),
+            metadata: Conditions::new(&idle).unwrap(),
         };
         assert_eq!(
             request.unwrap(),
