@@ -1,6 +1,6 @@
 //! What goes on beside the calls: events are followed, and names of forgotten documents removed.
 
-use std::{fmt, time::Duration};
+use std::{convert::Infallible, fmt, time::Duration};
 
 use redis::{
     RedisError, RedisResult,
@@ -77,7 +77,7 @@ impl Redis {
         let mut is_told = false;
         loop {
             let following = Following(&self.recent);
-            let (Ok(broken) | Err(broken)) = self.follow_history(&mut is_told).await;
+            let Err(broken) = self.follow_history(&mut is_told).await;
             drop(following);
             // Once for each time that Redis is away.
             if !is_told {
@@ -89,7 +89,7 @@ impl Redis {
     }
 
     /// Follows events until that breaks.
-    async fn follow_history(&self, is_told: &mut bool) -> Result<Broken, Broken> {
+    async fn follow_history(&self, is_told: &mut bool) -> Result<Infallible, Broken> {
         let wait = FOLLOW_TIME + RESPONSE_TIME;
         let mut connection = self.connection.connect(wait).await?;
         let survey = self.survey_over(&mut connection).await?;
@@ -117,7 +117,7 @@ impl Redis {
             type Answer = (Option<String>, Option<StreamReadReply>);
             let (id, read): Answer = calls.query_async(&mut connection).await?;
             if id.as_deref() != Some(&survey.id) {
-                return Ok(Broken::Gap);
+                return Err(Broken::Gap);
             }
             let keys = read.into_iter().flat_map(|read| read.keys);
             let events = keys.flat_map(|key| key.ids).map(|id| event(&id));
