@@ -87,9 +87,13 @@ impl Store {
                     backend: Backend::Local(Arc::new(local)),
                 })
             }
-            StoreConfig::Redis { url, prefix } => Ok(Self {
-                backend: Backend::Redis(Box::new(Redis::new(url.expose(), prefix)?)),
-            }),
+            StoreConfig::Redis { url, prefix } => {
+                let redis = Box::new(Redis::new(url.expose(), prefix)?);
+                redis.greet().await;
+                Ok(Self {
+                    backend: Backend::Redis(redis),
+                })
+            }
         }
     }
 

@@ -428,7 +428,11 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::store::words::{Commit, Put};
+    use crate::store::{
+        clock::Clock,
+        local::Local,
+        words::{Commit, Put},
+    };
 
     fn new() -> History {
         History {
@@ -487,6 +491,33 @@ mod tests {
         assert!(fs::read(&path).unwrap().starts_with(&good));
         drop(journal);
         assert_eq!(kept(&path), ["match:1", "match:3"]);
+    }
+
+    #[test]
+    fn what_cannot_be_written_is_not_applied() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("journal");
+        let (mut journal, History { id, state }) = Journal::open(&path, new()).unwrap();
+        journal.file = File::open(&path).unwrap();
+        let store = Local::new(Clock::default(), id, state, Some(journal));
+        assert!(store.is_healthy());
+        let commit = Commit {
+            id: 1,
+            expect: Vec::new(),
+            put: vec![Put {
+                key: Key::Server(1),
+                text: Some("1".to_owned()),
+                due: None,
+                keep: None,
+            }],
+            events: Vec::new(),
+        };
+        for _ in 0..2 {
+            let error = store.commit(&commit).unwrap_err().to_string();
+            assert!(error.contains("the journal"), "{error}");
+            assert!(!store.is_healthy());
+        }
+        assert!(store.read(|state, _| state.load(&Key::Server(1))).is_none());
     }
 
     #[test]

@@ -47,7 +47,7 @@ impl Local {
         Ok(Self::new(clock, history.id, history.state, Some(journal)))
     }
 
-    fn new(clock: Clock, id: String, state: State, journal: Option<Journal>) -> Self {
+    pub(super) fn new(clock: Clock, id: String, state: State, journal: Option<Journal>) -> Self {
         Self {
             id,
             clock,

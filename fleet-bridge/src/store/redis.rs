@@ -9,26 +9,24 @@
 //! what it has answered (`appendonly yes`), and must not evict keys.
 
 mod connection;
+mod entry;
 mod follow;
+mod recent;
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::time::Duration;
 
-use redis::{
-    Client, RedisError, RedisResult, Script,
-    streams::{StreamId, StreamRangeReply, StreamReadReply},
-};
-use tokio::{sync::watch, time::sleep};
+use redis::{Client, RedisResult, Script, streams::StreamRangeReply};
+use tokio::sync::watch;
 
 use self::{
     connection::{Connection, RESPONSE_TIME},
-    follow::{Gap, RECENT_MAX, Recent},
+    entry::{event, sequence},
+    recent::Recent,
 };
 use super::{
-    EVENTS_MAX, UPKEEP_INTERVAL,
+    EVENTS_MAX,
     clock::Clock,
-    words::{
-        Commit, Committed, Document, Event, EventPage, Key, Timestamp, Unavailable, Version, millis,
-    },
+    words::{Commit, Committed, Document, EventPage, Key, Timestamp, Unavailable, Version, millis},
 };
 
 /// How long Redis knows that a commit is applied: far longer than it is sent again.
@@ -37,24 +35,11 @@ const APPLIED_TIME: Duration = Duration::from_secs(60);
 /// Latest time and longest time to keep, in milliseconds: the largest whole number that scripts can add to.
 const MILLIS_MAX: u64 = 1 << 52;
 
-/// Time that a reader waits for events: few calls, and a lost history is noticed soon.
-const FOLLOW_TIME: Duration = Duration::from_secs(1);
-
-/// Events that are read at once while they are followed.
-const FOLLOW_PAGE: usize = 256;
-
-/// Pause before events are followed again.
-const FOLLOW_PAUSE: Duration = Duration::from_millis(200);
-
 /// Names that one look for what is due goes through at least: some may be of documents that are gone.
 const LOOK_MIN: usize = 100;
 
 /// Looks for one page; each removes names of documents that are gone.
 const LOOKS_MAX: usize = 100;
-
-/// Names of forgotten documents that one script goes through, and scripts in one round.
-const FORGET_PAGE: usize = 500;
-const FORGET_PAGES_MAX: usize = 20;
 
 macro_rules! script {
     ($name:literal) => {
@@ -95,34 +80,6 @@ struct Survey {
     newest: u64,
 }
 
-/// Why following events ended.
-enum Broken {
-    Redis(RedisError),
-    /// Events are missing, or it is another history.
-    Gap,
-}
-
-impl fmt::Display for Broken {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Redis(error) => error.fmt(f),
-            Self::Gap => f.write_str("events are missing"),
-        }
-    }
-}
-
-impl From<RedisError> for Broken {
-    fn from(error: RedisError) -> Self {
-        Self::Redis(error)
-    }
-}
-
-impl From<Gap> for Broken {
-    fn from(Gap: Gap) -> Self {
-        Self::Gap
-    }
-}
-
 impl Redis {
     /// Connects to nothing yet.
     pub(super) fn new(url: &str, prefix: &str) -> Result<Self, AddressError> {
@@ -141,6 +98,14 @@ impl Redis {
             clock: Clock::default(),
             recent: Recent::new(),
         })
+    }
+
+    /// Learns the time of Redis, if it is there: else the store's time might begin ahead of it, and stand still.
+    pub(super) async fn greet(&self) {
+        let survey = |mut connection| async move { self.survey_over(&mut connection).await };
+        if let Err(error) = self.connection.attempt(survey).await {
+            tracing::warn!("the store's Redis cannot be reached yet: {error}");
+        }
     }
 
     pub(super) fn now(&self) -> Timestamp {
@@ -319,100 +284,6 @@ impl Redis {
         answer.await
     }
 
-    /// Follows events and forgets what is over, for ever.
-    pub(super) async fn run(&self) {
-        tokio::join!(self.follow(), self.forget());
-    }
-
-    async fn follow(&self) {
-        /// Events are not followed any more, also when that is given up.
-        struct Following<'a>(&'a Recent);
-        impl Drop for Following<'_> {
-            fn drop(&mut self) {
-                self.0.end();
-            }
-        }
-        let mut is_told = false;
-        loop {
-            let following = Following(&self.recent);
-            let (Ok(broken) | Err(broken)) = self.follow_history(&mut is_told).await;
-            drop(following);
-            // Once for each time that Redis is away.
-            if !is_told {
-                tracing::warn!("events are not followed: {broken}");
-                is_told = true;
-            }
-            sleep(FOLLOW_PAUSE).await;
-        }
-    }
-
-    /// Follows events until that breaks.
-    async fn follow_history(&self, is_told: &mut bool) -> Result<Broken, Broken> {
-        let wait = FOLLOW_TIME + RESPONSE_TIME;
-        let mut connection = self.connection.connect(wait).await?;
-        let survey = self.survey_over(&mut connection).await?;
-        let key = self.key("events");
-        let mut calls = redis::pipe();
-        let last = calls.atomic().cmd("XREVRANGE").arg(&key).arg("+").arg("-");
-        last.arg("COUNT").arg(RECENT_MAX);
-        let oldest = calls.cmd("XRANGE").arg(&key).arg("-").arg("+");
-        oldest.arg("COUNT").arg(1);
-        type Answer = (StreamRangeReply, StreamRangeReply);
-        let (last, oldest): Answer = calls.query_async(&mut connection).await?;
-        let oldest = oldest.ids.first().map_or(Ok(0), sequence)?;
-        let last = last.ids.iter().rev().map(event);
-        let last = last.collect::<RedisResult<Vec<_>>>()?;
-        // There may be more of them by now.
-        let mut newest = last.last().map_or(survey.newest, |event| event.sequence);
-        self.recent.begin(last, oldest, newest)?;
-        *is_told = false;
-        loop {
-            let mut calls = redis::pipe();
-            calls.cmd("HGET").arg(self.key("head")).arg("id");
-            let read = calls.cmd("XREAD").arg("COUNT").arg(FOLLOW_PAGE);
-            read.arg("BLOCK").arg(millis(FOLLOW_TIME));
-            read.arg("STREAMS").arg(&key).arg(format!("{newest}-0"));
-            type Answer = (Option<String>, Option<StreamReadReply>);
-            let (id, read): Answer = calls.query_async(&mut connection).await?;
-            if id.as_deref() != Some(&survey.id) {
-                return Ok(Broken::Gap);
-            }
-            let keys = read.into_iter().flat_map(|read| read.keys);
-            let events = keys.flat_map(|key| key.ids).map(|id| event(&id));
-            let events = events.collect::<RedisResult<Vec<_>>>()?;
-            if let Some(last) = events.last() {
-                newest = last.sequence;
-                self.recent.extend(events)?;
-            }
-        }
-    }
-
-    async fn forget(&self) {
-        loop {
-            sleep(UPKEEP_INTERVAL).await;
-            // Redis being away is told by whoever follows events.
-            let _ = self.forget_now().await;
-        }
-    }
-
-    /// Removes names of documents that Redis has forgotten.
-    pub(super) async fn forget_now(&self) -> Result<(), Unavailable> {
-        let mut call = self.scripts.forget.key(self.key("over"));
-        call.key(self.key("due")).key(self.key("matches"));
-        call.arg(self.key("doc:")).arg(FORGET_PAGE);
-        let call = &call;
-        for _ in 0..FORGET_PAGES_MAX {
-            let forgotten = self.connection.call(|mut connection| async move {
-                let forgotten: usize = call.invoke_async(&mut connection).await?;
-                Ok(forgotten)
-            });
-            if forgotten.await? < FORGET_PAGE {
-                break;
-            }
-        }
-        Ok(())
-    }
-
     async fn survey(&self) -> Result<Survey, Unavailable> {
         let survey = |mut connection| async move { self.survey_over(&mut connection).await };
         self.connection.call(survey).await
@@ -447,29 +318,4 @@ fn document(version: u64, text: String) -> Document {
 
 fn optional(number: Option<u64>) -> String {
     number.map(|number| number.to_string()).unwrap_or_default()
-}
-
-fn sequence(entry: &StreamId) -> RedisResult<u64> {
-    let number = entry.id.strip_suffix("-0").and_then(|it| it.parse().ok());
-    number.ok_or_else(|| unreadable("the id of an event"))
-}
-
-fn event(entry: &StreamId) -> RedisResult<Event> {
-    let text = |field| {
-        let text: Option<String> = entry.get(field);
-        text.map(Arc::from)
-            .ok_or_else(|| unreadable("a field of an event"))
-    };
-    let at: Option<u64> = entry.get("at");
-    Ok(Event {
-        sequence: sequence(entry)?,
-        at: Timestamp(at.ok_or_else(|| unreadable("the time of an event"))?),
-        subject: text("subject")?,
-        kind: text("kind")?,
-        data: text("data")?,
-    })
-}
-
-fn unreadable(what: &'static str) -> RedisError {
-    (redis::ErrorKind::UnexpectedReturnType, what).into()
 }

@@ -19,11 +19,12 @@ pub(super) const RESPONSE_TIME: Duration = Duration::from_secs(1);
 /// Time for one call, all attempts included. Below it a restart of Redis goes unnoticed.
 const CALL_TIME: Duration = Duration::from_secs(2);
 
-/// Attempts of one call, the first included: with pauses that double they fill its time.
-const ATTEMPTS_MAX: u32 = 8;
+/// Attempts of one call, the first included: with their pauses they fill its time.
+const ATTEMPTS_MAX: u32 = 20;
 
-/// Pause before the second attempt. It doubles.
+/// Pauses between attempts: they double up to the longest, so that the last one is not long before the end.
 const PAUSE_MIN: Duration = Duration::from_millis(20);
+const PAUSE_MAX: Duration = Duration::from_millis(200);
 
 /// The connection that all calls share.
 pub(super) struct Connection {
@@ -77,7 +78,7 @@ impl Connection {
                 return Err(Unavailable(format!("Redis: {error}")));
             }
             sleep(jittered).await;
-            pause *= 2;
+            pause = (pause * 2).min(PAUSE_MAX);
             attempts += 1;
         }
     }

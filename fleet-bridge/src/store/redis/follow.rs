@@ -1,205 +1,157 @@
-//! The newest events, as one reader brings them: however many follow them here, Redis is asked once.
+//! What goes on beside the calls: events are followed, and names of forgotten documents removed.
 
-use std::{
-    collections::VecDeque,
-    sync::{Mutex, MutexGuard, PoisonError},
+use std::{convert::Infallible, fmt, time::Duration};
+
+use redis::{
+    RedisError, RedisResult,
+    streams::{StreamRangeReply, StreamReadReply},
 };
+use tokio::time::sleep;
 
-use tokio::sync::watch;
-
+use super::{
+    Redis,
+    connection::RESPONSE_TIME,
+    entry::{event, sequence},
+    recent::{Gap, RECENT_MAX, Recent},
+};
 use crate::store::{
-    EVENTS_MAX,
-    words::{Event, EventPage},
+    UPKEEP_INTERVAL,
+    words::{Unavailable, millis},
 };
 
-/// Events that are kept here: whoever is further behind asks Redis.
-pub(super) const RECENT_MAX: usize = 2_000;
+/// Time that a reader waits for events: few calls, and a lost history is noticed soon.
+const FOLLOW_TIME: Duration = Duration::from_secs(1);
 
-/// Events were lost between Redis and here.
-#[derive(Debug)]
-pub(super) struct Gap;
+/// Events that are read at once while they are followed.
+const FOLLOW_PAGE: usize = 256;
 
-/// The newest events, while they are followed.
-#[derive(Debug)]
-pub(super) struct Recent {
-    events: Mutex<Option<Tail>>,
-    newest: watch::Sender<u64>,
+/// Pause before events are followed again.
+const FOLLOW_PAUSE: Duration = Duration::from_millis(200);
+
+/// Names of forgotten documents that one script goes through, and scripts in one round.
+const FORGET_PAGE: usize = 500;
+const FORGET_PAGES_MAX: usize = 20;
+
+/// Why following events ended.
+enum Broken {
+    Redis(RedisError),
+    /// Events are missing, or it is another history.
+    Gap,
 }
 
-/// The end of the list of events.
-#[derive(Debug)]
-struct Tail {
-    events: VecDeque<Event>,
-    /// The oldest that Redis kept when it was read; 0 if none was.
-    oldest: u64,
-    newest: u64,
+impl fmt::Display for Broken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Redis(error) => error.fmt(f),
+            Self::Gap => f.write_str("events are missing"),
+        }
+    }
 }
 
-impl Recent {
-    /// Nothing is followed yet.
-    pub(super) fn new() -> Self {
-        Self {
-            events: Mutex::default(),
-            newest: watch::Sender::new(0),
+impl From<RedisError> for Broken {
+    fn from(error: RedisError) -> Self {
+        Self::Redis(error)
+    }
+}
+
+impl From<Gap> for Broken {
+    fn from(Gap: Gap) -> Self {
+        Self::Gap
+    }
+}
+
+impl Redis {
+    /// Follows events and forgets what is over, for ever.
+    pub(in crate::store) async fn run(&self) {
+        tokio::join!(self.follow(), self.forget());
+    }
+
+    async fn follow(&self) {
+        /// Events are not followed any more, also when that is given up.
+        struct Following<'a>(&'a Recent);
+        impl Drop for Following<'_> {
+            fn drop(&mut self) {
+                self.0.end();
+            }
+        }
+        let mut is_told = false;
+        loop {
+            let following = Following(&self.recent);
+            let Err(broken) = self.follow_history(&mut is_told).await;
+            drop(following);
+            // Once for each time that Redis is away.
+            if !is_told {
+                tracing::warn!("events are not followed: {broken}");
+                is_told = true;
+            }
+            sleep(FOLLOW_PAUSE).await;
         }
     }
 
-    pub(super) fn newest(&self) -> watch::Receiver<u64> {
-        self.newest.subscribe()
+    /// Follows events until that breaks.
+    async fn follow_history(&self, is_told: &mut bool) -> Result<Infallible, Broken> {
+        let wait = FOLLOW_TIME + RESPONSE_TIME;
+        let mut connection = self.connection.connect(wait).await?;
+        let survey = self.survey_over(&mut connection).await?;
+        let key = self.key("events");
+        let mut calls = redis::pipe();
+        let last = calls.atomic().cmd("XREVRANGE").arg(&key).arg("+").arg("-");
+        last.arg("COUNT").arg(RECENT_MAX);
+        let oldest = calls.cmd("XRANGE").arg(&key).arg("-").arg("+");
+        oldest.arg("COUNT").arg(1);
+        type Answer = (StreamRangeReply, StreamRangeReply);
+        let (last, oldest): Answer = calls.query_async(&mut connection).await?;
+        let oldest = oldest.ids.first().map_or(Ok(0), sequence)?;
+        let last = last.ids.iter().rev().map(event);
+        let last = last.collect::<RedisResult<Vec<_>>>()?;
+        // There may be more of them by now.
+        let mut newest = last.last().map_or(survey.newest, |event| event.sequence);
+        self.recent.begin(last, oldest, newest);
+        *is_told = false;
+        loop {
+            let mut calls = redis::pipe();
+            calls.cmd("HGET").arg(self.key("head")).arg("id");
+            let read = calls.cmd("XREAD").arg("COUNT").arg(FOLLOW_PAGE);
+            read.arg("BLOCK").arg(millis(FOLLOW_TIME));
+            read.arg("STREAMS").arg(&key).arg(format!("{newest}-0"));
+            type Answer = (Option<String>, Option<StreamReadReply>);
+            let (id, read): Answer = calls.query_async(&mut connection).await?;
+            if id.as_deref() != Some(&survey.id) {
+                return Err(Broken::Gap);
+            }
+            let keys = read.into_iter().flat_map(|read| read.keys);
+            let events = keys.flat_map(|key| key.ids).map(|id| event(&id));
+            let events = events.collect::<RedisResult<Vec<_>>>()?;
+            if let Some(last) = events.last() {
+                newest = last.sequence;
+                self.recent.extend(events)?;
+            }
+        }
     }
 
-    /// Begins with the events before `newest` that Redis gave, in their order.
-    pub(super) fn begin(&self, events: Vec<Event>, oldest: u64, newest: u64) -> Result<(), Gap> {
-        let last = events.last().map_or(newest, |event| event.sequence);
-        let pairs = events.windows(2);
-        let is_whole = pairs
-            .map(|pair| pair[1].sequence - pair[0].sequence)
-            .all(|step| step == 1);
-        if last != newest || !is_whole {
-            return Err(Gap);
+    async fn forget(&self) {
+        loop {
+            sleep(UPKEEP_INTERVAL).await;
+            // Redis being away is told by whoever follows events.
+            let _ = self.forget_now().await;
         }
-        *self.lock() = Some(Tail {
-            events: events.into(),
-            oldest,
-            newest,
-        });
-        self.tell(newest);
+    }
+
+    /// Removes names of documents that Redis has forgotten.
+    pub(in crate::store) async fn forget_now(&self) -> Result<(), Unavailable> {
+        let mut call = self.scripts.forget.key(self.key("over"));
+        call.key(self.key("due")).key(self.key("matches"));
+        call.arg(self.key("doc:")).arg(FORGET_PAGE);
+        let call = &call;
+        for _ in 0..FORGET_PAGES_MAX {
+            let forgotten = self.connection.call(|mut connection| async move {
+                let forgotten: usize = call.invoke_async(&mut connection).await?;
+                Ok(forgotten)
+            });
+            if forgotten.await? < FORGET_PAGE {
+                break;
+            }
+        }
         Ok(())
-    }
-
-    /// Takes events that have come since.
-    pub(super) fn extend(&self, events: Vec<Event>) -> Result<(), Gap> {
-        let mut tail = self.lock();
-        let Some(tail) = &mut *tail else {
-            return Err(Gap);
-        };
-        for event in events {
-            if event.sequence != tail.newest + 1 {
-                return Err(Gap);
-            }
-            tail.newest = event.sequence;
-            if tail.oldest == 0 {
-                tail.oldest = event.sequence;
-            }
-            tail.events.push_back(event);
-            if tail.events.len() > RECENT_MAX {
-                tail.events.pop_front();
-            }
-        }
-        self.tell(tail.newest);
-        Ok(())
-    }
-
-    /// Events are not followed any more: Redis is asked until they are again.
-    pub(super) fn end(&self) {
-        *self.lock() = None;
-    }
-
-    /// Events after a sequence number, if all of them are here.
-    pub(super) fn page(&self, after: u64, limit: usize) -> Option<EventPage> {
-        let tail = self.lock();
-        let tail = tail.as_ref()?;
-        let kept = tail.newest.saturating_sub(EVENTS_MAX as u64) + 1;
-        let oldest = match tail.oldest {
-            0 => 0,
-            oldest => oldest.max(kept),
-        };
-        let first = after.saturating_add(1).max(oldest);
-        let skip = match tail.events.front() {
-            Some(front) => first.checked_sub(front.sequence)?,
-            None if first <= tail.newest && oldest != 0 => return None,
-            None => 0,
-        };
-        let skip = usize::try_from(skip).unwrap_or(usize::MAX);
-        Some(EventPage {
-            events: tail.events.iter().skip(skip).take(limit).cloned().collect(),
-            oldest,
-            newest: tail.newest,
-        })
-    }
-
-    /// While it is locked, so that numbers come in their order.
-    fn tell(&self, newest: u64) {
-        self.newest
-            .send_if_modified(|old| std::mem::replace(old, newest) != newest);
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Option<Tail>> {
-        self.events.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::store::words::{NewEvent, Timestamp};
-
-    fn events(sequences: impl IntoIterator<Item = u64>) -> Vec<Event> {
-        let event = |sequence| {
-            let event = NewEvent {
-                subject: "a".to_owned(),
-                kind: "b".to_owned(),
-                data: "{}".to_owned(),
-            };
-            Event::new(sequence, Timestamp(0), event)
-        };
-        sequences.into_iter().map(event).collect()
-    }
-
-    fn sequences(page: &EventPage) -> Vec<u64> {
-        page.events.iter().map(|event| event.sequence).collect()
-    }
-
-    #[test]
-    fn what_is_not_here_is_left_to_redis() {
-        let recent = Recent::new();
-        assert_eq!(recent.page(0, 10), None);
-        recent.begin(events(5..=9), 3, 9).unwrap();
-        assert_eq!(recent.page(0, 10), None);
-        assert_eq!(recent.page(3, 10), None);
-        let page = recent.page(4, 2).unwrap();
-        assert_eq!(sequences(&page), [5, 6]);
-        assert_eq!((page.oldest, page.newest), (3, 9));
-        assert_eq!(sequences(&recent.page(8, 10).unwrap()), [9]);
-        assert!(recent.page(9, 10).unwrap().events.is_empty());
-        assert!(recent.page(u64::MAX, 10).unwrap().events.is_empty());
-        recent.end();
-        assert_eq!(recent.page(8, 10), None);
-    }
-
-    #[test]
-    fn a_history_without_events_is_known_whole() {
-        let recent = Recent::new();
-        recent.begin(Vec::new(), 0, 7).unwrap();
-        let page = recent.page(0, 10).unwrap();
-        assert_eq!((page.events.len(), page.oldest, page.newest), (0, 0, 7));
-        recent.extend(events([8])).unwrap();
-        let page = recent.page(0, 10).unwrap();
-        assert_eq!((page.events.len(), page.oldest, page.newest), (1, 8, 8));
-        assert_eq!(*recent.newest().borrow(), 8);
-    }
-
-    #[test]
-    fn a_gap_is_an_error() {
-        let recent = Recent::new();
-        assert!(recent.extend(events([1])).is_err());
-        assert!(recent.begin(events([1, 3]), 1, 3).is_err());
-        assert!(recent.begin(events([1, 2]), 1, 3).is_err());
-        recent.begin(events([1, 2]), 1, 2).unwrap();
-        assert!(recent.extend(events([4])).is_err());
-        assert_eq!(*recent.newest().borrow(), 2);
-    }
-
-    #[test]
-    fn only_the_newest_are_kept() {
-        let recent = Recent::new();
-        recent.begin(Vec::new(), 0, 0).unwrap();
-        let last = EVENTS_MAX as u64 + 5;
-        recent.extend(events(1..=last)).unwrap();
-        let page = recent.page(last - 1, 10).unwrap();
-        assert_eq!((page.oldest, page.newest), (6, last));
-        let first = last - RECENT_MAX as u64;
-        assert_eq!(recent.page(first, 1).unwrap().events[0].sequence, first + 1);
-        assert_eq!(recent.page(first - 1, 1), None);
     }
 }

@@ -1,8 +1,17 @@
 //! What a store in Redis does that others cannot.
 
-use std::time::Instant;
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    time::Instant,
+};
 
-use tokio::{sync::oneshot, task::JoinHandle, time::timeout};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpListener, TcpStream},
+    sync::oneshot,
+    task::JoinHandle,
+    time::timeout,
+};
 
 use super::{redis_server::RedisServer, *};
 
@@ -181,16 +190,53 @@ async fn a_redis_that_stands_still_is_not_waited_for() {
     assert!(store.healthy().await);
 }
 
+/// Stands between a store and its Redis. Once told to, it breaks the connection instead of bringing the next answer.
+async fn forgetful_proxy(server: String) -> (String, Arc<AtomicBool>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let forgets = Arc::new(AtomicBool::new(false));
+    let told = Arc::clone(&forgets);
+    tokio::spawn(async move {
+        loop {
+            let (client, _) = listener.accept().await.unwrap();
+            let server = TcpStream::connect(&server).await.unwrap();
+            let told = Arc::clone(&told);
+            tokio::spawn(async move {
+                let (mut from_client, mut to_client) = client.into_split();
+                let (mut from_server, mut to_server) = server.into_split();
+                let answers = async {
+                    let mut bytes = [0; 4096];
+                    loop {
+                        let count = from_server.read(&mut bytes).await.unwrap_or(0);
+                        if count == 0 || told.swap(false, Ordering::SeqCst) {
+                            return;
+                        }
+                        if to_client.write_all(&bytes[..count]).await.is_err() {
+                            return;
+                        }
+                    }
+                };
+                tokio::select! {
+                    _ = tokio::io::copy(&mut from_client, &mut to_server) => {}
+                    () = answers => {}
+                }
+            });
+        }
+    });
+    (format!("redis://{address}/"), forgets)
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_commit_whose_answer_was_late_is_applied_once() {
+async fn a_commit_whose_answer_was_lost_is_applied_once() {
     let server = RedisServer::start().await;
-    let store = open(&server).await;
-    let count = commit().put(Key::Server(1), "1").done(&store).await;
-    // Longer than an answer is waited for, and shorter than a call lasts.
-    let () = server.ask("CLIENT PAUSE 1300").await;
-    let expected = commit().expect(Key::Server(1), Some(count));
-    let expected = expected.put(Key::Server(1), "2").event("a", "b");
-    expected.done(&store).await;
+    let (url, forgets) = forgetful_proxy(server.address()).await;
+    let store = open_at(&url).await;
+    let first = commit().put(Key::Server(1), "1").done(&store).await;
+    forgets.store(true, Ordering::SeqCst);
+    let again = commit().expect(Key::Server(1), Some(first));
+    let again = again.put(Key::Server(1), "2").event("a", "b");
+    again.done(&store).await;
+    assert!(!forgets.load(Ordering::SeqCst));
     assert_eq!(text(&store, Key::Server(1)).await.unwrap(), "2");
     assert_eq!(store.events(0, 10).await.unwrap().events.len(), 1);
 }
