@@ -220,6 +220,32 @@ impl Settings {
         Ok(secret.into())
     }
 
+    /// A secret whose variable or file the settings name.
+    ///
+    /// # Errors
+    /// [`SettingsError`] when both are named, the variable is not set, or the file cannot be read.
+    pub fn named_secret(
+        &self,
+        section: &str,
+        variable: Option<&str>,
+        (file_key, file): (&str, Option<&Path>),
+    ) -> Result<Option<Secret>, SettingsError> {
+        match (variable, file) {
+            (None, None) => Ok(None),
+            (Some(name), None) => match self.variable(name) {
+                Some(text) => Ok(Some(text.to_owned().into())),
+                None => Err(self.error(section, format!("the variable {name} is not set"))),
+            },
+            (None, Some(path)) => self
+                .secret_file(&format!("{section}.{file_key}"), path)
+                .map(Some),
+            (Some(_), Some(_)) => Err(self.error(
+                section,
+                format!("a variable and {file_key} are set: keep one"),
+            )),
+        }
+    }
+
     /// A secret that has one source: a variable, a file the settings name, or the settings themselves.
     ///
     /// # Errors
