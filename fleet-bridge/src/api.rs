@@ -1,9 +1,11 @@
 //! The routes and what every call passes through.
 
+mod body;
 mod edge;
 mod events;
 mod health;
 mod instances;
+mod matches;
 
 use std::{sync::Arc, time::Instant};
 
@@ -18,6 +20,7 @@ use utoipa_swagger_ui::SwaggerUi;
 
 use crate::{
     config::Config,
+    coordinator::Coordinator,
     error::{Error, Kind, Problem},
     fleet::Fleet,
     index::Index,
@@ -36,6 +39,8 @@ pub(crate) struct Bridge {
     pub(crate) permits: Semaphore,
     /// What the bridges share.
     pub(crate) store: Arc<Store>,
+    /// Makes matches; `None`: the settings ask for none.
+    pub(crate) coordinator: Option<Arc<Coordinator>>,
     /// One permit a reader of the events.
     pub(crate) seats: Arc<Semaphore>,
     /// True once the bridge takes no more calls: whoever waits for long stops.
@@ -47,7 +52,7 @@ pub(crate) struct Bridge {
 impl Bridge {
     /// Whether the bridge walks over the servers again and again, and tells what changes.
     pub(crate) fn follows_servers(&self) -> bool {
-        self.config.index.enabled
+        self.config.index.enabled || self.coordinator.is_some()
     }
 }
 
@@ -67,6 +72,7 @@ pub(crate) struct Deadline(pub(crate) Instant);
     modifiers(&BearerTokens),
     tags(
         (name = "instances", description = "Game servers"),
+        (name = "matches", description = "Matches on game servers of their own"),
         (name = "events", description = "What happens, as it happens"),
         (name = "operation", description = "For whoever runs the bridge")
     )
@@ -92,6 +98,12 @@ fn routes() -> OpenApiRouter<Arc<Bridge>> {
             instances::delete
         ))
         .routes(routes!(instances::join))
+        .routes(routes!(matches::create, matches::list))
+        .routes(routes!(matches::get, matches::delete))
+        .routes(routes!(matches::renew))
+        .routes(routes!(matches::join))
+        .routes(routes!(matches::leave))
+        .routes(routes!(matches::confirm))
         .routes(routes!(events::follow))
         .routes(routes!(health::healthz))
         .routes(routes!(health::readyz))

@@ -3,7 +3,9 @@
 
 mod file;
 mod index;
+mod matches;
 mod store;
+mod voice;
 
 use std::{
     collections::HashMap,
@@ -16,10 +18,13 @@ use fleet_client::{DEFAULT_BASE_URL, RetryPolicy, Token};
 use serde::Deserialize;
 use service::{Settings, SettingsError};
 
-pub use self::store::StoreConfig;
-
 use self::file::File;
-pub use self::index::IndexSettings;
+pub use self::{
+    index::IndexSettings,
+    matches::{InstanceSettings, MatchSettings, Scale},
+    store::StoreConfig,
+    voice::VoiceSettings,
+};
 use crate::{auth::AccessToken, model::Keys};
 
 /// Everything the bridge needs to know.
@@ -45,6 +50,12 @@ pub struct Config {
     pub keys: Keys,
     /// What the bridge itself knows of the servers.
     pub index: IndexSettings,
+    /// How matches are made; `None`: they are not.
+    pub matches: Option<MatchSettings>,
+    /// Which calls about instances do what ODIN Fleet has no operation for.
+    pub instances: InstanceSettings,
+    /// How players of a match get voice; `None`: they do not.
+    pub voice: Option<VoiceSettings>,
     /// What the bridge takes at most.
     pub limit: Limits,
     /// Who may call; nobody is asked when it is empty.
@@ -114,6 +125,9 @@ impl Config {
             retry: RetryPolicy::default(),
             keys: Keys::default(),
             index: IndexSettings::default(),
+            matches: None,
+            instances: InstanceSettings::default(),
+            voice: None,
             limit: Limits::default(),
             tokens: Vec::new(),
             store: StoreConfig::Memory,
@@ -170,6 +184,9 @@ impl Config {
         config.index = file.index.judge(&settings)?;
         config.limit = file::limits(&settings, file.limit)?;
         config.tokens = file::tokens(&settings, file.auth.tokens)?;
+        config.matches = file.matches.judge(&settings)?;
+        config.instances = file.instances.judge(&settings, config.matches.is_some())?;
+        config.voice = file.voice.judge(&settings)?;
         config.store = store::store(&settings, file.store, config.app_id)?;
         Ok(config)
     }
@@ -355,6 +372,69 @@ mod tests {
             error.contains("ODIN_APP_ID") && error.contains("fleet.app_id"),
             "{error}"
         );
+    }
+
+    #[test]
+    fn what_the_sample_says_of_matches_is_the_default() {
+        let defaults = format!("{:?}", MatchSettings::default());
+        let text = SAMPLE.replace("enabled = false\nmatch_port", "enabled = true\nmatch_port");
+        let matches = load(&text, &REQUIRED).unwrap().matches;
+        assert_eq!(format!("{:?}", matches.unwrap()), defaults);
+        assert!(load(SAMPLE, &REQUIRED).unwrap().matches.is_none());
+    }
+
+    #[test]
+    fn a_mistake_about_matches_is_named_by_line_and_key() {
+        let variables = [&REQUIRED[..], &[("KEY", "no key")]].concat();
+        for (text, place) in [
+            (
+                "[matches]\nenabled = true\nsweep_ms = 0",
+                ":3: matches.sweep_ms: it must be from 1 to 60000",
+            ),
+            (
+                "[matches]\nenabled = true\nlease_seconds = 99999",
+                ":3: matches.lease_seconds: it is above lease_seconds_max",
+            ),
+            (
+                "[matches]\nenabled = true\nmatch_port = \"\"",
+                ":3: matches.match_port: it must not be empty",
+            ),
+            (
+                "[matches]\nenabled = true\nfleet_location_settings = [0]",
+                ":3: matches.fleet_location_settings: ",
+            ),
+            (
+                "[matches]\nenabled = true\ngame_server_token_env = \"NONE\"",
+                ": matches: the variable NONE is not set",
+            ),
+            (
+                "[instances]\ncreate = true",
+                ":2: instances.create: it needs `enabled = true` in [matches]",
+            ),
+            (
+                "[voice]\ngateway_url = \"voice\"",
+                ":2: voice.gateway_url: ",
+            ),
+            (
+                "[voice]\ngateway_url = \"https://voice\"",
+                ": voice: it needs access_key_env",
+            ),
+            (
+                "[voice]\naccess_key_env = \"KEY\"",
+                ": voice: it needs gateway_url",
+            ),
+            (
+                "[voice]\ngateway_url = \"https://voice\"\naccess_key_env = \"A\"",
+                ": voice: the variable A is not set",
+            ),
+            (
+                "[voice]\ngateway_url = \"https://voice\"\naccess_key_env = \"ODIN_APP_ID\"",
+                ": voice: the access key is not usable",
+            ),
+        ] {
+            let error = load(text, &variables).unwrap_err().to_string();
+            assert!(error.contains(place), "{text}: {error}");
+        }
     }
 
     #[test]

@@ -41,6 +41,16 @@ pub enum Kind {
     BadResponse,
     /// The server exists, but players cannot be sent to it.
     ConversionFailed,
+    /// No server was free in time. Try again.
+    Exhausted,
+    /// The game server refuses to start this match.
+    StartRejected,
+    /// The idempotency key was used for another request.
+    IdempotencyKeyReused,
+    /// The match does not run: it has not started, or is over.
+    NotRunning,
+    /// The match has no seat left.
+    MatchFull,
     /// ODIN Fleet has no such operation, or the bridge is not set up for it.
     Unimplemented,
     /// A mistake of the bridge.
@@ -62,6 +72,11 @@ impl Kind {
             Self::Unavailable => "unavailable",
             Self::BadResponse => "bad_response",
             Self::ConversionFailed => "conversion_failed",
+            Self::Exhausted => "exhausted",
+            Self::StartRejected => "start_rejected",
+            Self::IdempotencyKeyReused => "idempotency_key_reused",
+            Self::NotRunning => "not_running",
+            Self::MatchFull => "match_full",
             Self::Unimplemented => "unimplemented",
             Self::Internal => "internal",
         }
@@ -128,6 +143,34 @@ pub enum Error {
         /// The call was an update, and it has happened.
         applied: bool,
     },
+    /// No server was free in time.
+    #[error("no server was free in time: {0}")]
+    Exhausted(String),
+    /// The game server refuses to start this match.
+    #[error("the game server does not start this match: {0}")]
+    StartRejected(String),
+    /// The key was used for another request.
+    #[error("this Idempotency-Key was used for another request")]
+    KeyReused,
+    /// No such match.
+    #[error("there is no match {0:?}, or it ended too long ago to be remembered")]
+    NoMatch(String),
+    /// The player has no seat.
+    #[error("the user {0:?} has no seat in this match, or had one for too long without arriving")]
+    NoSeat(String),
+    /// The match does not run.
+    #[error("the match is {0}, not running")]
+    NotRunning(&'static str),
+    /// The match has no seat left.
+    #[error("the match has {free} of {max} seats left, not {wanted}")]
+    MatchFull {
+        /// Seats that are left.
+        free: usize,
+        /// Seats of the match.
+        max: usize,
+        /// Seats that were asked for.
+        wanted: usize,
+    },
     /// Fleet has no such operation, or the bridge is not set up for it.
     #[error("{0}")]
     Unimplemented(&'static str),
@@ -176,6 +219,16 @@ impl Error {
     /// A parameter, id or body is not usable.
     pub fn invalid_argument(detail: impl Into<String>) -> Self {
         Self::InvalidArgument(detail.into())
+    }
+
+    /// The same refusal, of a part of a larger whole.
+    pub(crate) fn within(self, place: &str) -> Self {
+        match self {
+            Self::InvalidArgument(text) => Self::InvalidArgument(format!("`{place}`: {text}")),
+            Self::InvalidQuery(text) => Self::InvalidQuery(format!("`{place}`: {text}")),
+            Self::UnsupportedFilter(text) => Self::UnsupportedFilter(format!("`{place}`: {text}")),
+            other => other,
+        }
     }
 
     /// The error behind a bare status, from a part that does not know problems, such as the documentation's files.
@@ -233,6 +286,12 @@ impl Error {
             Self::Fleet(Fleet::BadResponse { .. } | Fleet::Refused(_)) => Kind::BadResponse,
             Self::UpdateUnconfirmed(error) => error.kind(),
             Self::NotConvertible { .. } => Kind::ConversionFailed,
+            Self::Exhausted(_) => Kind::Exhausted,
+            Self::StartRejected(_) => Kind::StartRejected,
+            Self::KeyReused => Kind::IdempotencyKeyReused,
+            Self::NoMatch(_) | Self::NoSeat(_) => Kind::NotFound,
+            Self::NotRunning(_) => Kind::NotRunning,
+            Self::MatchFull { .. } => Kind::MatchFull,
             Self::Unimplemented(_) => Kind::Unimplemented,
             Self::Internal | Self::Fleet(Fleet::InvalidRequest(_)) => Kind::Internal,
         }
@@ -266,7 +325,12 @@ impl Error {
                 }
             }
             Self::UpdateUnconfirmed(error) => error.status(),
-            Self::NotConvertible { .. } => StatusCode::CONFLICT,
+            Self::NotConvertible { .. } | Self::NotRunning(_) | Self::MatchFull { .. } => {
+                StatusCode::CONFLICT
+            }
+            Self::NoMatch(_) | Self::NoSeat(_) => StatusCode::NOT_FOUND,
+            Self::StartRejected(_) | Self::KeyReused => StatusCode::UNPROCESSABLE_ENTITY,
+            Self::Exhausted(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Unimplemented(_) => StatusCode::NOT_IMPLEMENTED,
             Self::Fleet(Fleet::Validation { .. }) => StatusCode::UNPROCESSABLE_ENTITY,
             Self::Fleet(
@@ -305,7 +369,9 @@ impl Error {
     fn retry_after(&self) -> Option<Duration> {
         use fleet_client::Error as Fleet;
         match self {
-            Self::Overloaded(_) => Some(Duration::from_secs(1)),
+            Self::Overloaded(_) | Self::Exhausted(_) | Self::Store(_) => {
+                Some(Duration::from_secs(1))
+            }
             Self::Fleet(
                 Fleet::RateLimited { retry_after, .. } | Fleet::Unavailable { retry_after, .. },
             ) => *retry_after,

@@ -6,7 +6,10 @@ use std::{
     time::Instant,
 };
 
-use fleet_client::{Attempt, BuildError, Builder, Client, Metadata, types};
+use fleet_client::{
+    Attempt, BuildError, Builder, Client, Metadata, ServiceAutoscalingStatus, types,
+};
+use http::StatusCode;
 use serde_json::{Map, Value};
 
 use crate::{
@@ -130,6 +133,84 @@ impl Fleet {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Has the Fleet allocate a server of a location setting with autoscaling; `None` when it has none that is ready.
+    pub(crate) async fn allocate(
+        &self,
+        setting: i64,
+        metadata: Option<&str>,
+        deadline: Instant,
+    ) -> Result<Option<Server>, Error> {
+        let client = self.client.with_deadline(deadline);
+        let metadata = metadata.map(str::to_owned);
+        let filter = types::AllocateRequestFilter { metadata };
+        let body = types::AllocateRequest {
+            filter: Some(filter),
+        };
+        let asked = Instant::now();
+        let call = client.app_location_settings_autoscaling_allocate();
+        let answer = call.app_location_setting(setting).body(body).send().await;
+        match answer.map_err(fleet_client::Error::from) {
+            Ok(answer) => Ok(Some(self.learned(asked, answer.into_inner()))),
+            Err(fleet_client::Error::Refused(refusal))
+                if refusal.status == StatusCode::CONFLICT =>
+            {
+                Ok(None)
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Tells the Fleet that a server can be allocated again.
+    pub(crate) async fn ready(&self, id: i64, deadline: Instant) -> Result<(), Error> {
+        let client = self.client.with_deadline(deadline);
+        let call = client.docker_services_autoscaling_ready();
+        let answer = call.docker_service(id).send().await;
+        answer.map_err(fleet_client::Error::from)?;
+        Ok(())
+    }
+
+    /// Name and number of instances of a location setting.
+    pub(crate) async fn instances_of(
+        &self,
+        setting: i64,
+        deadline: Instant,
+    ) -> Result<(String, u64), Error> {
+        let client = self.client.with_deadline(deadline);
+        let call = client.get_app_location_setting_by_id();
+        let answer = call.app_location_setting(setting).send().await;
+        let setting = answer.map_err(fleet_client::Error::from)?.into_inner();
+        let count = u64::try_from(setting.num_instances).unwrap_or(0);
+        Ok((setting.name, count))
+    }
+
+    /// Asks for so many instances of a location setting.
+    pub(crate) async fn scale(
+        &self,
+        setting: i64,
+        name: &str,
+        instances: NonZeroU64,
+        deadline: Instant,
+    ) -> Result<(), Error> {
+        let client = self.client.with_deadline(deadline);
+        let name = name.parse().map_err(|_| Error::Internal)?;
+        let body = types::UpdateAppLocationSettingRequest {
+            name,
+            num_instances: instances,
+        };
+        let call = client.update_app_location_setting();
+        let answer = call.app_location_setting(setting).body(body).send().await;
+        answer.map_err(fleet_client::Error::from)?;
+        Ok(())
+    }
+
+    /// Stops a server.
+    pub(crate) async fn stop(&self, id: i64, deadline: Instant) -> Result<(), Error> {
+        let client = self.client.with_deadline(deadline);
+        let answer = client.stop_server().docker_service(id).send().await;
+        answer.map_err(fleet_client::Error::from)?;
+        Ok(())
+    }
+
     /// Whether the Fleet can be reached and takes the token for this app.
     pub(crate) async fn check(&self, deadline: Instant) -> Result<(), Error> {
         let client = self.client.with_deadline(deadline);
@@ -143,6 +224,9 @@ impl From<types::Server> for Server {
     fn from(server: types::Server) -> Self {
         let published = |port: &types::Port| Some((port.name.clone(), port.published_port?));
         let target = |port: types::Port| (port.name, port.target_port);
+        let autoscaling = server.autoscaling.as_ref();
+        let allocated =
+            autoscaling.filter(|it| it.status == Some(ServiceAutoscalingStatus::Allocated));
         Self {
             id: server.id,
             name: server.name,
@@ -161,6 +245,7 @@ impl From<types::Server> for Server {
             updated_at: server.updated_at,
             address: server.node.map(|node| node.address),
             ports: server.ports.iter().filter_map(published).collect(),
+            allocated_at: allocated.and_then(|it| it.last_allocated_at),
             target_ports: server.ports.into_iter().map(target).collect(),
             metadata: server.metadata.0,
         }

@@ -5,24 +5,36 @@ mod api;
 mod auth;
 mod command;
 mod config;
+mod coordinator;
 mod error;
 mod fleet;
+mod game_servers;
 mod index;
+mod matches;
 mod metrics;
 mod model;
 mod query;
 mod server;
-#[cfg_attr(not(test), expect(dead_code, reason = "nothing keeps matches yet"))]
 mod store;
+mod voice;
 
 pub use api::openapi_json;
 pub use auth::{AccessToken, Scope};
 pub use command::{Arguments, command};
-pub use config::{Config, ConfigError, IndexSettings, Limits, StoreConfig};
+pub use config::{
+    Config, ConfigError, IndexSettings, InstanceSettings, Limits, MatchSettings, Scale,
+    StoreConfig, VoiceSettings,
+};
 pub use error::{Error, Kind, PROBLEM_JSON, Problem};
+pub use matches::{
+    record::Reason,
+    request::{Latency, MatchRequest, Player, Policy, Selector, VoiceWish},
+    view::{MatchInstance, MatchList, MatchView, PlayerView},
+};
 pub use model::{
     ConnectionInfo, Instance, InstanceList, InstanceUpdate, Keys, Server as FleetServer,
     SkipReason, convert,
 };
 pub use query::{Conditions, Cursor, Filter, ListQuery, Place, Position, Rules, Source};
 pub use server::{Server, ServerError};
+pub use voice::{RoomKind, VoiceAccess, VoiceError, VoiceRoom};

@@ -41,6 +41,11 @@ struct OperationLabels {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OutcomeLabels {
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct SkipLabels {
     reason: &'static str,
 }
@@ -73,6 +78,10 @@ pub(crate) struct Metrics {
     attempt_seconds: Histograms<OperationLabels>,
     retries: Family<OperationLabels, Counter>,
     skipped: Family<SkipLabels, Counter>,
+    matches: Family<OutcomeLabels, Counter>,
+    match_seconds: Histogram,
+    put_off: Counter,
+    stale: Gauge,
     index_age: Gauge<f64, AtomicU64>,
     index_walks: Family<WalkLabels, Counter>,
     index_servers: Family<StateLabels, Gauge>,
@@ -99,6 +108,10 @@ impl Default for Metrics {
             attempt_seconds: Family::new_with_constructor(seconds),
             retries: Family::default(),
             skipped: Family::default(),
+            matches: Family::default(),
+            match_seconds: seconds(),
+            put_off: Counter::default(),
+            stale: Gauge::default(),
             index_age: Gauge::default(),
             index_walks: Family::default(),
             index_servers: Family::default(),
@@ -128,6 +141,14 @@ impl Metrics {
         registry.register("fleet_retries", text, self.retries.clone());
         let text = "Servers left out of a list because players cannot be sent to them";
         registry.register("skipped_servers", text, self.skipped.clone());
+        let text = "Calls for a match, by what became of them";
+        registry.register("matches", text, self.matches.clone());
+        let text = "Time from the call for a match to its answer";
+        registry.register("match_seconds", text, self.match_seconds.clone());
+        let text = "Attempts to give a server back that were put off";
+        registry.register("server_returns_put_off", text, self.put_off.clone());
+        let text = "Servers that have not been heard of lately";
+        registry.register("stale_servers", text, self.stale.clone());
         self.register_index();
     }
 
@@ -243,6 +264,22 @@ impl Metrics {
     /// A reader was told to read the lists again.
     pub(crate) fn reset(&self) {
         self.event_resets.inc();
+    }
+
+    /// A call for a match was answered.
+    pub(crate) fn obtained(&self, outcome: &'static str, elapsed: Duration) {
+        self.matches.get_or_create(&OutcomeLabels { outcome }).inc();
+        self.match_seconds.observe(elapsed.as_secs_f64());
+    }
+
+    /// A server could not be given back yet.
+    pub(crate) fn put_off(&self) {
+        self.put_off.inc();
+    }
+
+    /// So many servers have not been heard of lately.
+    pub(crate) fn stale_servers(&self, count: usize) {
+        self.stale.set(i64::try_from(count).unwrap_or(i64::MAX));
     }
 
     /// Everything, as Prometheus reads it.

@@ -140,11 +140,34 @@ pub struct Server {
     pub ports: Vec<(String, i64)>,
     /// The ports inside the container, published or not, by name.
     pub target_ports: Vec<(String, i64)>,
+    /// When the Fleet last allocated it to somebody, if it is allocated (API 0.9.5).
+    pub allocated_at: Option<DateTime<Utc>>,
     /// Whatever the server wrote.
     pub metadata: Map<String, Value>,
 }
 
+#[cfg(test)]
 impl Server {
+    /// A server that works, and of which nothing else is known.
+    pub(crate) fn sample(id: i64) -> Self {
+        Self {
+            id,
+            is_healthy: true,
+            ..Self::default()
+        }
+    }
+}
+
+impl Server {
+    /// Whether the Fleet says that it works.
+    pub fn is_up(&self) -> bool {
+        self.is_healthy
+            && !self.is_pending
+            && !self.is_not_found
+            && !self.is_stopped
+            && !self.maintenance
+    }
+
     /// What the server says it is doing.
     pub(crate) fn state(&self, keys: &Keys) -> Option<&str> {
         self.metadata.get(&keys.instance_state)?.as_str()
@@ -233,7 +256,7 @@ pub fn convert(server: Server, keys: &Keys, now: DateTime<Utc>) -> Result<Instan
 }
 
 /// A port given as an integer or as its decimal digits.
-fn port_number(value: &Value) -> Option<u16> {
+pub(crate) fn port_number(value: &Value) -> Option<u16> {
     let port = match value {
         Value::Number(number) => u16::try_from(number.as_u64()?).ok()?,
         Value::String(text) if text.bytes().all(|byte| byte.is_ascii_digit()) => {

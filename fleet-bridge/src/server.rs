@@ -15,10 +15,12 @@ use tokio::{
 use crate::{
     api::{self, Bridge},
     config::{Config, ConfigError},
+    coordinator::Coordinator,
     fleet::Fleet,
     index::{Index, Publisher},
     metrics::Metrics,
     store::Store,
+    voice::VoiceError,
 };
 
 /// Open calls get this long to end on the way out, beyond their own deadline.
@@ -43,6 +45,12 @@ pub enum ServerError {
     /// The store of the settings cannot be used.
     #[error(transparent)]
     Store(Box<dyn StdError + Send + Sync>),
+    /// Voice cannot be offered.
+    #[error("{0}")]
+    Voice(#[from] VoiceError),
+    /// Game servers cannot be called.
+    #[error("game servers cannot be called: {0}")]
+    GameServers(#[from] reqwest::Error),
     /// The address is taken or not ours.
     #[error("cannot listen on {address}")]
     Bind {
@@ -79,13 +87,21 @@ impl Server {
         };
         let listener = TcpListener::bind(wanted).await.map_err(bind_error)?;
         let address = listener.local_addr().map_err(bind_error)?;
-        let index = Index::new(fleet.clone(), Arc::clone(&metrics), &config);
+        let index = Arc::new(Index::new(fleet.clone(), Arc::clone(&metrics), &config));
         let store = Store::open(&config.store).await;
-        let store = store.map_err(|error| ServerError::Store(Box::new(error)))?;
+        let store = Arc::new(store.map_err(|error| ServerError::Store(Box::new(error)))?);
+        let coordinator = Coordinator::new(
+            &config,
+            Arc::clone(&store),
+            fleet.clone(),
+            Arc::clone(&index),
+            Arc::clone(&metrics),
+        )?;
         let (stop, stopping) = watch::channel(false);
         let bridge = Bridge {
-            index: Arc::new(index),
-            store: Arc::new(store),
+            index,
+            store,
+            coordinator,
             seats: Arc::new(Semaphore::new(config.limit.subscribers)),
             stopping,
             permits: Semaphore::new(config.limit.requests),
@@ -108,7 +124,10 @@ impl Server {
     /// [`ServerError`] when the settings are not usable.
     pub fn check(config: &Config) -> Result<(), ServerError> {
         config.check_exposure()?;
-        Fleet::new(config, Arc::new(Metrics::default()))?;
+        let metrics = Arc::new(Metrics::default());
+        let fleet = Fleet::new(config, Arc::clone(&metrics))?;
+        let index = Arc::new(Index::new(fleet.clone(), Arc::clone(&metrics), config));
+        Coordinator::new(config, Arc::new(Store::memory()), fleet, index, metrics)?;
         Ok(())
     }
 
@@ -161,6 +180,10 @@ impl Bridge {
     fn spawn_background(&self, background: &mut JoinSet<()>, closing: watch::Receiver<bool>) {
         let store = Arc::clone(&self.store);
         background.spawn(async move { store.run(until(closing)).await });
+        if let Some(coordinator) = &self.coordinator {
+            let coordinator = Arc::clone(coordinator);
+            background.spawn(coordinator.run(until(self.stopping.clone())));
+        }
         if self.follows_servers() {
             let (store, metrics) = (Arc::clone(&self.store), Arc::clone(&self.metrics));
             let publisher = Publisher::new(store, metrics, self.config.keys.clone());

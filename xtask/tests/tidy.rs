@@ -16,9 +16,9 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("sfu-core", &[]),
     ("mock-fleet", &["service"]),
     ("mock-game-server", &["fleet-client", "service"]),
-    ("fleet-bridge", &["fleet-client", "service"]),
+    ("fleet-bridge", &["fleet-client", "gateway-api", "service"]),
     ("gateway", &["gateway-api", "service"]),
-    ("sfu", &["gateway-api", "service", "sfu-core"]),
+    ("sfu", &["fleet-client", "gateway-api", "service", "sfu-core"]),
     (
         "bifrost",
         &[

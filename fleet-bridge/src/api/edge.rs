@@ -19,18 +19,24 @@ use http::{
 };
 use tracing::Instrument as _;
 
-use super::{Bridge, Deadline};
+use super::{Bridge, Deadline, matches};
 use crate::{
     auth::{self, Scope},
     error::{Error, PROBLEM_JSON, Pending},
 };
 
 /// Every route of the bridge.
-const ROUTES: [&str; 12] = [
+const ROUTES: [&str; 18] = [
     "/v1/instances",
     "/v1/instances/",
     "/v1/instances/{id}",
     "/v1/instances/{id}/sessions",
+    "/v1/matches",
+    "/v1/matches/{id}",
+    "/v1/matches/{id}/renew",
+    "/v1/matches/{id}/players",
+    "/v1/matches/{id}/players/{user_id}",
+    "/v1/matches/{id}/players/{user_id}/confirm",
     "/v1/events",
     "/healthz",
     "/readyz",
@@ -106,7 +112,7 @@ async fn admit(
         Err(_) if matches!(route, "/healthz" | "/readyz" | "/metrics") => None,
         Err(_) => return Error::Overloaded(bridge.config.limit.requests).into_response(),
     };
-    let allowed = Duration::from_millis(bridge.config.limit.request_deadline_ms);
+    let allowed = allowed(bridge, route, request.method());
     request.extensions_mut().insert(Deadline(started + allowed));
     let is_update = *request.method() == Method::PATCH;
     let work = AssertUnwindSafe(next.run(request)).catch_unwind();
@@ -115,6 +121,15 @@ async fn admit(
         Ok(Err(_)) => Error::Internal.into_response(),
         Err(_) if is_update => Error::Deadline(allowed).of_update().into_response(),
         Err(_) => Error::Deadline(allowed).into_response(),
+    }
+}
+
+/// How long a call may take. Making a match takes as long as its request says, within the settings' limit.
+fn allowed(bridge: &Bridge, route: &str, method: &Method) -> Duration {
+    let usual = Duration::from_millis(bridge.config.limit.request_deadline_ms);
+    match (route, matches::allowed(bridge)) {
+        ("/v1/matches", Some(allowed)) if *method == Method::POST => usual + allowed,
+        _ => usual,
     }
 }
 

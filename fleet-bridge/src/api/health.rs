@@ -17,7 +17,7 @@ use tracing::Instrument as _;
 use utoipa::ToSchema;
 
 use super::{Bridge, Deadline};
-use crate::error::Error;
+use crate::error::{Error, Kind};
 
 /// An answer about the Fleet is given again for this long: probes must not become load.
 const READINESS_MAX: Duration = Duration::from_secs(5);
@@ -33,6 +33,9 @@ pub(crate) struct Readiness {
     /// `ok`, or the kind of what is wrong.
     #[schema(example = "ok")]
     fleet: &'static str,
+    /// `ok`, or `unavailable`: what bridges share cannot be reached, and no matches are made.
+    #[schema(example = "ok")]
+    store: &'static str,
 }
 
 type Known = OwnedMutexGuard<Option<(Instant, Readiness)>>;
@@ -78,14 +81,14 @@ pub(super) async fn readyz(
 
 /// Asks the Fleet and keeps its answer.
 async fn probe(bridge: Arc<Bridge>, mut known: Known, deadline: Instant) -> Readiness {
-    let readiness = match bridge.fleet.check(deadline).await {
-        Ok(()) => Readiness {
-            ready: true,
-            fleet: "ok",
-        },
-        Err(error) => Readiness {
-            ready: false,
-            fleet: error.kind().label(),
+    let (fleet, store) = tokio::join!(bridge.fleet.check(deadline), bridge.store.healthy());
+    let readiness = Readiness {
+        ready: fleet.is_ok() && store,
+        fleet: fleet.map_or_else(|error| error.kind().label(), |()| "ok"),
+        store: if store {
+            "ok"
+        } else {
+            Kind::Unavailable.label()
         },
     };
     *known = Some((Instant::now(), readiness.clone()));

@@ -1,13 +1,6 @@
 //! List, Get and Update, and the calls that ODIN Fleet has no operation for.
 
-use std::{
-    collections::BTreeMap,
-    error::Error as StdError,
-    iter,
-    ops::Bound,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{collections::BTreeMap, ops::Bound, sync::Arc};
 
 use axum::{
     Json,
@@ -19,14 +12,13 @@ use axum::{
     response::{IntoResponse as _, Response},
 };
 use chrono::Utc;
-use http::{HeaderMap, HeaderName, header::CONTENT_TYPE};
-use http_body_util::LengthLimitError;
+use http::{HeaderMap, HeaderName};
 use utoipa::{
     IntoResponses,
     openapi::{ContentBuilder, Ref, RefOr, ResponseBuilder, response::Response as Declaration},
 };
 
-use super::{Bridge, Deadline};
+use super::{Bridge, Deadline, body};
 use crate::{
     error::{Error, PROBLEM_JSON},
     fleet::Page,
@@ -269,7 +261,7 @@ pub(super) async fn update(
     body: Body,
 ) -> Result<Json<Instance>, Error> {
     let id = server_id(id)?;
-    let update = read_update(&bridge, &headers, body, deadline).await?;
+    let update: InstanceUpdate = body::read(&bridge, &headers, body, deadline, "an update").await?;
     let metadata = update.into_metadata(&bridge.config.keys);
     let server = bridge.fleet.update(id, metadata, deadline).await;
     let server = server.map_err(Error::of_update)?;
@@ -280,52 +272,6 @@ pub(super) async fn update(
         reason,
         applied,
     })?))
-}
-
-async fn read_update(
-    bridge: &Bridge,
-    headers: &HeaderMap,
-    body: Body,
-    deadline: Instant,
-) -> Result<InstanceUpdate, Error> {
-    let media_type = headers
-        .get(CONTENT_TYPE)
-        .and_then(|value| value.to_str().ok())
-        .unwrap_or_default();
-    let media_type = media_type.split(';').next().unwrap_or_default().trim();
-    if !media_type.eq_ignore_ascii_case("application/json") {
-        return Err(Error::UnsupportedMediaType);
-    }
-    let limit = bridge.config.limit.body_bytes;
-    // Its own time limit: an update that has not come in has certainly not been applied.
-    let whole = tokio::time::timeout_at(deadline.into(), axum::body::to_bytes(body, limit)).await;
-    let allowed = Duration::from_millis(bridge.config.limit.request_deadline_ms);
-    let bytes = whole
-        .map_err(|_| Error::Deadline(allowed))?
-        .map_err(|error| unread(&error, limit))?;
-    let mut reader = serde_json::Deserializer::from_slice(&bytes);
-    let read = serde_path_to_error::deserialize(&mut reader);
-    let update = read.map_err(|error| match error.path().to_string().as_str() {
-        "." => Error::invalid_argument(format!("the body is not an update: {}", error.inner())),
-        path => Error::invalid_argument(format!(
-            "the body is not an update: `{path}`: {}",
-            error.inner()
-        )),
-    })?;
-    let whole = reader.end();
-    whole.map_err(|error| {
-        Error::invalid_argument(format!("the body has more than one value: {error}"))
-    })?;
-    Ok(update)
-}
-
-/// Why a body could not be read: it is too long, or broke off, or is no HTTP.
-fn unread(error: &axum::Error, limit: usize) -> Error {
-    let mut causes = iter::successors(Some(error as &dyn StdError), |&cause| cause.source());
-    if causes.any(|cause| cause.is::<LengthLimitError>()) {
-        return Error::BodyTooLarge(limit);
-    }
-    Error::invalid_argument(format!("the body cannot be read: {error}"))
 }
 
 /// Create a game server: not possible on ODIN Fleet.

@@ -5,7 +5,13 @@ use std::{collections::BTreeSet, fmt, net::SocketAddr, path::PathBuf, time::Dura
 use serde::Deserialize;
 use service::{Settings, SettingsError};
 
-use super::{Config, Limits, index::IndexSection, store::StoreSection};
+use super::{
+    Config, Limits,
+    index::IndexSection,
+    matches::{InstancesSection, MatchesSection},
+    store::StoreSection,
+    voice::VoiceSection,
+};
 use crate::{
     auth::{AccessToken, Scope},
     model::Keys,
@@ -37,6 +43,9 @@ pub(super) struct File {
     pub(super) listen: Option<SocketAddr>,
     pub(super) fleet: FleetSection,
     pub(super) index: IndexSection,
+    pub(super) matches: MatchesSection,
+    pub(super) instances: InstancesSection,
+    pub(super) voice: VoiceSection,
     pub(super) keys: KeysSection,
     pub(super) limit: Limits,
     pub(super) auth: AuthSection,

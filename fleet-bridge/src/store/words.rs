@@ -241,6 +241,13 @@ pub(crate) enum Committed {
 #[error("the store cannot be reached: {0}")]
 pub(crate) struct Unavailable(pub(super) String);
 
+impl Unavailable {
+    /// A document that is not what its key promises: it was written by another version, or by hand.
+    pub(crate) fn unreadable(error: &serde_json::Error) -> Self {
+        Self(format!("a document cannot be read: {error}"))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
