@@ -4,6 +4,7 @@ mod bridge;
 mod cases;
 mod events;
 mod index;
+mod matches;
 mod outage;
 mod processes;
 mod voice_node;

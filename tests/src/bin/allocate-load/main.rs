@@ -12,7 +12,7 @@ use std::{net::Ipv4Addr, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
 use clap::Parser;
-use fleet_bridge::Config;
+use fleet_bridge::{Config, MatchSettings};
 use mock_fleet::World;
 
 use crate::{
@@ -100,6 +100,7 @@ async fn main() -> Result<()> {
 fn bridge_config(api_url: &str) -> Result<Config> {
     let mut config = Config::new(APP_ID, api_url, TOKEN)?;
     config.listen = (Ipv4Addr::LOCALHOST, 0).into();
+    config.matches = Some(MatchSettings::default());
     Ok(config)
 }
 
