@@ -1,7 +1,8 @@
-//! `bifrost demo`: a simulated Fleet, a game server for each of its services and the bridge, in one process; then
-//! the guide's flow through it, step by step, over real HTTP and UDP.
+//! `bifrost demo`: a simulated Fleet, a game server for each of its services, voice and the bridge, in one process; then
+//! a match with voice through all of it, step by step, over real HTTP, WebSockets and UDP.
 
 mod flow;
+mod player;
 mod servers;
 mod timeline;
 mod world;

@@ -1,6 +1,11 @@
 //! `bifrost voice`: a gateway and a voice server on this machine, which real ODIN clients can talk through.
 
-use std::{net::SocketAddr, path::Path, time::Duration};
+use std::{
+    fs,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use clap::Args;
@@ -28,6 +33,9 @@ const READY_MAX: Duration = Duration::from_secs(15);
 
 /// Between two attempts to be let in.
 const READY_PAUSE: Duration = Duration::from_millis(50);
+
+/// One call of the gateway.
+const CALL_MAX: Duration = Duration::from_secs(5);
 
 /// Where the parts listen, and what they take.
 #[derive(Args, Clone, Debug, Default)]
@@ -113,7 +121,7 @@ pub(crate) struct Voice {
     metrics_address: Option<SocketAddr>,
     access_key: AccessKey,
     /// Its files are read until the end.
-    _certificate: SelfSigned,
+    certificate: SelfSigned,
 }
 
 impl Voice {
@@ -167,7 +175,7 @@ impl Voice {
             webrtc_address,
             metrics_address,
             access_key,
-            _certificate: certificate,
+            certificate,
         };
         voice.ready().await?;
         Ok(voice)
@@ -175,9 +183,7 @@ impl Voice {
 
     /// Waits until the gateway lets a client in.
     async fn ready(&self) -> Result<()> {
-        let http = reqwest::Client::builder()
-            .danger_accept_invalid_certs(true)
-            .build()?;
+        let http = trusting_client(&self.certificate_file())?;
         let claims = Claims {
             uid: Some("bifrost".to_owned()),
             rid: Some(Names::One("bifrost".to_owned())),
@@ -214,6 +220,16 @@ impl Voice {
 
     pub(crate) fn sfu_address(&self) -> SocketAddr {
         self.sfu_address
+    }
+
+    /// The certificate of both, for clients to trust.
+    pub(crate) fn certificate_file(&self) -> PathBuf {
+        self.certificate.files().certificate_file
+    }
+
+    /// Signs the tokens that both take.
+    pub(crate) fn key(&self) -> KeyPair {
+        self.access_key.key_pair()
     }
 
     /// What a person may want to use.
@@ -281,6 +297,17 @@ impl Voice {
         let gateway = self.gateway.end().await;
         sfu.and(gateway)
     }
+}
+
+/// An HTTP client that trusts the certificate in this file alone.
+pub(crate) fn trusting_client(certificate_file: &Path) -> Result<reqwest::Client> {
+    let certificate = reqwest::Certificate::from_pem(&fs::read(certificate_file)?)?;
+    // What it calls is on this machine: a proxy could not reach it.
+    let client = reqwest::Client::builder()
+        .tls_certs_only([certificate])
+        .timeout(CALL_MAX)
+        .no_proxy();
+    Ok(client.build()?)
 }
 
 fn random<const N: usize>() -> Result<Zeroizing<[u8; N]>> {

@@ -10,7 +10,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
-use mock_game_server::{Config, Server};
+use mock_game_server::{Config, MatchPort, Server};
 use serde_json::Value;
 use tokio::{task::JoinSet, time::timeout};
 
@@ -182,6 +182,7 @@ impl GameServers {
     fn config(&self, service: &Service) -> Result<Config> {
         let mut config = Config::local(&self.fleet_url, self.access.token, service.id)?;
         config.game_port = service.game_port;
+        config.match_port = Some(MatchPort::Own);
         config.public_url = Some("http://127.0.0.1:{port}".to_owned());
         Ok(config)
     }

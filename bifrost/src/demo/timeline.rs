@@ -61,6 +61,9 @@ impl Timeline {
             "{GOOD}Everything holds.{GOOD:#} {TITLE}The world stays up until Ctrl-C, and every command above works \
              now.{TITLE:#}"
         );
+        println!(
+            "          A new match needs another Idempotency-Key: the old one gives the old match."
+        );
         for (name, address) in world.addresses() {
             println!("          {name:<16}{COMMAND}{address}{COMMAND:#}");
         }

@@ -1,8 +1,9 @@
-//! Starts and ends everything that the demo shows: the simulated Fleet, the game servers, and the bridge.
+//! Starts and ends everything that the demo shows: the simulated Fleet, the game servers, voice, and the bridge.
 
-use std::{convert::Infallible, net::SocketAddr, time::Duration};
+use std::{convert::Infallible, net::SocketAddr, path::PathBuf, time::Duration};
 
 use anyhow::{Context as _, Result, bail, ensure};
+use fleet_bridge::{MatchSettings, VoiceSettings};
 use mock_fleet::world::PublishedPorts;
 use tokio::time::sleep;
 
@@ -28,6 +29,9 @@ const ACCESS: Access = Access {
 /// How often the game servers follow what the Fleet runs. Scaling takes a few hundred milliseconds a server.
 const FOLLOW_EVERY: Duration = Duration::from_millis(500);
 
+/// How long voice tokens are good for: longer than anybody watches a demo, and than the lease of its matches.
+const TOKEN_TIME: Duration = Duration::from_secs(6 * 60 * 60);
+
 /// The running world.
 #[derive(Debug)]
 pub(crate) struct World {
@@ -44,7 +48,7 @@ pub(crate) struct World {
 impl World {
     /// Starts everything; when this returns, every game server has announced itself and the bridge listens.
     pub(crate) async fn start(options: &Options, timeline: &Timeline) -> Result<Self> {
-        timeline.step("Start the world: a simulated Fleet, its game servers, the bridge, voice");
+        timeline.step("Start the world: a simulated Fleet, its game servers, voice, the bridge");
         let game_ports = GamePorts::reserve()?;
         let simulator = simulator(options, &game_ports, timeline).await?;
         let fleet_url = simulator.base_url();
@@ -60,16 +64,13 @@ impl World {
         let (count, cities) = (servers.count(), cities.join(", "));
         timeline.held(&format!("{count} game servers in {cities}"));
 
-        let mut config = fleet_bridge::Config::new(ACCESS.app_id, &fleet_url, ACCESS.token)?;
-        let port = Port {
-            flag: "--bridge-port",
-            protocol: Protocol::Tcp,
-            default: 8090,
-            asked: options.bridge_port,
-        };
-        config.listen = port.address(|text| timeline.note(text));
-        let server = fleet_bridge::Server::bind(config).await;
-        let server = server.with_context(|| port.failure("the bridge"))?;
+        let voice = Voice::start(&options.voice, |text| timeline.note(text)).await?;
+        let (gateway, sfu) = (voice.gateway_url(), voice.sfu_address());
+        timeline.held(&format!(
+            "voice: the gateway at {gateway}, the voice server at {sfu}"
+        ));
+
+        let server = bridge(options, &fleet_url, &voice, timeline).await?;
         let bridge_url = server.base_url();
         let run = |shutdown| async {
             server.run(shutdown).await;
@@ -77,12 +78,6 @@ impl World {
         };
         let bridge = Program::start("the bridge", run);
         timeline.held(&format!("the bridge at {bridge_url}"));
-
-        let voice = Voice::start(&options.voice, |text| timeline.note(text)).await?;
-        let (gateway, sfu) = (voice.gateway_url(), voice.sfu_address());
-        timeline.held(&format!(
-            "voice: the gateway at {gateway}, the voice server at {sfu}"
-        ));
         Ok(Self {
             fleet,
             fleet_url,
@@ -97,6 +92,11 @@ impl World {
 
     pub(crate) fn bridge_url(&self) -> &str {
         &self.bridge_url
+    }
+
+    /// The certificate of the gateway and the voice server.
+    pub(crate) fn certificate_file(&self) -> PathBuf {
+        self.voice.certificate_file()
     }
 
     pub(crate) fn game_servers(&self) -> usize {
@@ -168,13 +168,14 @@ impl World {
         }
     }
 
-    /// Ends everything. The game servers say good-bye to the Fleet, so it ends last.
+    /// Ends everything. The bridge calls the others, so it ends first; the game servers say good-bye to the Fleet, so
+    /// it ends last.
     pub(crate) async fn end(self) -> Result<()> {
+        let bridge = self.bridge.end().await;
         let voice = self.voice.end().await;
         let servers = self.servers.end().await;
-        let bridge = self.bridge.end().await;
         let fleet = self.fleet.end().await;
-        voice.and(servers).and(bridge).and(fleet)
+        bridge.and(voice).and(servers).and(fleet)
     }
 }
 
@@ -202,4 +203,32 @@ async fn simulator(
     config.control_listen = Some(controls.address(|text| timeline.note(text)));
     let server = mock_fleet::Server::bind(config).await;
     server.with_context(|| format!("{}, {}", port.failure("the simulated Fleet"), controls.flag))
+}
+
+async fn bridge(
+    options: &Options,
+    fleet_url: &str,
+    voice: &Voice,
+    timeline: &Timeline,
+) -> Result<fleet_bridge::Server> {
+    let mut config = fleet_bridge::Config::new(ACCESS.app_id, fleet_url, ACCESS.token)?;
+    let port = Port {
+        flag: "--bridge-port",
+        protocol: Protocol::Tcp,
+        default: 8090,
+        asked: options.bridge_port,
+    };
+    config.listen = port.address(|text| timeline.note(text));
+    config.matches = Some(MatchSettings::default());
+    config.voice = Some(VoiceSettings {
+        gateway_url: voice.gateway_url().to_owned(),
+        call_url: voice.gateway_url().to_owned(),
+        key: voice.key(),
+        token_time: TOKEN_TIME,
+        ca_file: Some(voice.certificate_file()),
+        // The voice server does not run on the Fleet: the gateway chooses it.
+        nodes: false,
+    });
+    let server = fleet_bridge::Server::bind(config).await;
+    server.with_context(|| port.failure("the bridge"))
 }
