@@ -5,9 +5,17 @@ mod packet;
 mod stream;
 mod voice;
 
-use std::{collections::HashMap, future::Future, path::Path, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    convert::Infallible,
+    future::{Future, pending},
+    path::Path,
+    sync::Arc,
+    time::Duration,
+};
 
 use anyhow::{Context as _, Result, anyhow};
+use futures::future::try_join_all;
 use rmpv::Value;
 use serde_json::json;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout, timeout_at};
@@ -56,7 +64,7 @@ pub(crate) struct Player {
     /// The voice server that the gateway chose.
     pub(crate) server: String,
     /// The server takes whoever closes it for gone.
-    _main: Stream,
+    main: Stream,
     rooms: Vec<Stream>,
     voice: Voice,
     packets: Packets,
@@ -119,7 +127,7 @@ impl Player {
         Ok(Self {
             user_id: ticket.user_id.to_owned(),
             server,
-            _main: main,
+            main,
             rooms,
             voice,
             packets: Packets::new(media.context("no room to talk in")?)?,
@@ -164,16 +172,19 @@ impl Player {
 
     /// Waits until every room has said why the player had to leave it, and has closed. Gives the reasons.
     pub(crate) async fn dismissed(&mut self, patience: Duration) -> Result<Vec<String>> {
-        let rooms = async {
-            let mut reasons = Vec::new();
-            for room in &mut self.rooms {
-                let left = room.update("Left").await?;
-                reasons.push(left["reason"].as_str().context("no reason")?.to_owned());
-                room.closed().await?;
-            }
-            Ok(reasons)
+        let rooms = try_join_all(self.rooms.iter_mut().map(leave));
+        // Read for its pings alone, which want answers: the rooms say what it is about.
+        let main = async {
+            let _ = self.main.closed().await;
+            pending::<Infallible>().await
         };
-        let dismissed = timeout(patience, rooms).await;
+        let told = async {
+            tokio::select! {
+                reasons = rooms => reasons,
+                never = main => match never {},
+            }
+        };
+        let dismissed = timeout(patience, told).await;
         dismissed
             .map_err(|_| anyhow!("no word of it after {} s", patience.as_secs()))
             .flatten()
@@ -210,6 +221,14 @@ async fn start_media(room: &mut Stream, joined: &Value) -> Result<u64> {
     let params = map([("media_id", media.into()), ("properties", map([]))]);
     room.call("StartMedia", params).await?;
     Ok(media)
+}
+
+/// Waits until the room has said why one has to leave, and has closed; gives the reason.
+async fn leave(room: &mut Stream) -> Result<String> {
+    let left = room.update("Left").await?;
+    let reason = left["reason"].as_str().context("no reason")?.to_owned();
+    room.closed().await?;
+    Ok(reason)
 }
 
 async fn within<T>(what: &str, step: impl Future<Output = Result<T>>) -> Result<T> {

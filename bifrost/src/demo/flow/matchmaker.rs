@@ -17,7 +17,7 @@ use crate::demo::{timeline::Timeline, world::World};
 const CALL_MAX: Duration = Duration::from_secs(5);
 
 /// One HTTP call that makes or ends a match. The bridge gives up earlier and says why.
-const MATCH_CALL_MAX: Duration = Duration::from_secs(45);
+const MATCH_CALL_MAX: Duration = Duration::from_secs(30);
 
 /// Until every game server is listed as idle.
 const IDLE_MAX: Duration = Duration::from_secs(20);
