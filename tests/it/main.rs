@@ -4,6 +4,7 @@ mod bridge;
 mod cases;
 mod events;
 mod index;
+mod match_voice;
 mod matches;
 mod outage;
 mod processes;

@@ -5,7 +5,7 @@ use std::{fs, path::Path, process::Command};
 use anyhow::{Context as _, Result, bail};
 
 use crate::{
-    interop, odin_web,
+    interop, matches, odin_web,
     process::{Running, cargo, free_address, root, run, say, target_dir},
     python, tokens,
 };
@@ -17,6 +17,7 @@ pub(crate) const MOCK_TOKEN: &str = "local-development-token";
 pub(crate) fn test() -> Result<()> {
     run(&mut cargo(&["test", "--workspace", "--locked"]))?;
     simulator_against_its_document()?;
+    matches::short_storm()?;
     tokens::interop_tokens()?;
     interop::gateway(Some(interop::GATEWAY_TEST_PROFILES))?;
     odin_web::test()

@@ -6,7 +6,7 @@ use std::process::Command;
 use anyhow::Result;
 use clap::Args;
 
-use crate::process::{cargo, release, run};
+use crate::process::{cargo, release, run, target_dir};
 
 /// How hard it blows.
 #[derive(Args)]
@@ -47,6 +47,20 @@ pub(crate) fn soak(storm: &Storm) -> Result<()> {
     ] {
         command.args([flag, &value.to_string()]);
     }
+    run(&mut command)
+}
+
+/// A small storm of the debug programs, for every change: the long one finds what is rare.
+pub(crate) fn short_storm() -> Result<()> {
+    let packages = ["-p", "fleet-bridge", "-p", "integration-tests"];
+    run(cargo(&["build", "--locked", "--bins"]).args(packages))?;
+    let programs = target_dir().join("debug");
+    let mut command = Command::new(programs.join("match-storm"));
+    command
+        .arg("--bridge-program")
+        .arg(programs.join("fleet-bridge"));
+    command.args(["--cycles", "300", "--matchmakers", "60", "--servers", "20"]);
+    command.args(["--kill-seconds", "4", "--restart-seconds", "7"]);
     run(&mut command)
 }
 

@@ -18,7 +18,10 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("mock-game-server", &["fleet-client", "service"]),
     ("fleet-bridge", &["fleet-client", "gateway-api", "service"]),
     ("gateway", &["gateway-api", "service"]),
-    ("sfu", &["fleet-client", "gateway-api", "service", "sfu-core"]),
+    (
+        "sfu",
+        &["fleet-client", "gateway-api", "service", "sfu-core"],
+    ),
     (
         "bifrost",
         &[

@@ -132,11 +132,20 @@ impl Judge<'_> {
         if !matches!(state(server, self.keys), IDLE | RESERVED) {
             return Verdict::Busy;
         }
-        let claim = Claim::read(&server.metadata);
-        match claim.filter(|claim| claim.owner != self.owner || claim.fence > known_fence) {
-            Some(claim) if self.is_ahead(claim.expires_at) => Verdict::Claimed(claim.expires_at),
+        match self.foreign_claim(&server.metadata, known_fence) {
+            Some(expires_at) if self.is_ahead(expires_at) => Verdict::Claimed(expires_at),
             _ => Verdict::Free,
         }
+    }
+
+    /// When a claim ends that our store does not know. Every look at the servers asks this of all that seem free, so
+    /// only what is needed for the answer is read.
+    fn foreign_claim(&self, metadata: &Map<String, Value>, known_fence: u64) -> Option<Timestamp> {
+        let claim = metadata.get(CLAIM_KEY)?;
+        let text = |name: &str| claim.get(name).and_then(Value::as_str);
+        text("match").filter(|id| !id.is_empty())?;
+        let is_known = text("owner")? == self.owner && claim.get("fence")?.as_u64()? <= known_fence;
+        timestamp(text("expires_at").filter(|_| !is_known)?)
     }
 
     /// Whether a time has not certainly passed.
