@@ -6,6 +6,7 @@ mod events;
 mod health;
 mod instances;
 mod matches;
+mod operations;
 
 use std::{sync::Arc, time::Instant};
 
@@ -91,13 +92,14 @@ impl Modify for BearerTokens {
 
 fn routes() -> OpenApiRouter<Arc<Bridge>> {
     OpenApiRouter::with_openapi(Document::openapi())
-        .routes(routes!(instances::list, instances::create))
+        .routes(routes!(instances::list, operations::create))
         .routes(routes!(
             instances::get,
             instances::update,
             instances::delete
         ))
         .routes(routes!(instances::join))
+        .routes(routes!(operations::get, operations::cancel))
         .routes(routes!(matches::create, matches::list))
         .routes(routes!(matches::get, matches::delete))
         .routes(routes!(matches::renew))

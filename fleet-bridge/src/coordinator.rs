@@ -1,6 +1,8 @@
 //! Runs the steps of [`crate::matches`] against the real store, Fleet, game servers and gateway.
 
 mod caller;
+mod operations;
+mod scaling;
 mod upkeep;
 
 use std::{
@@ -11,9 +13,11 @@ use std::{
     time::{Duration, Instant},
 };
 
+use tokio::sync::{Mutex, Notify};
+
 use self::caller::Caller;
 use crate::{
-    config::{Config, MatchSettings},
+    config::{Config, InstanceSettings, MatchSettings},
     error::Error,
     fleet::Fleet,
     game_servers::GameServers,
@@ -31,6 +35,7 @@ use crate::{
     server::ServerError,
     store::{Store, Timestamp},
     voice::Voice,
+    webhook::Webhooks,
 };
 
 /// Between two looks whether a match is over that somebody else works on.
@@ -54,6 +59,12 @@ pub(crate) struct Coordinator {
     /// For one call of the Fleet, its retries included.
     call_time: Duration,
     metrics: Arc<Metrics>,
+    instances: InstanceSettings,
+    pub(crate) webhooks: Webhooks,
+    /// One location setting is scaled at a time.
+    scaling: Mutex<()>,
+    /// Something has become due.
+    nudge: Notify,
 }
 
 impl Coordinator {
@@ -83,12 +94,26 @@ impl Coordinator {
             call_time: Duration::from_millis(config.limit.request_deadline_ms),
             settings,
             metrics,
+            webhooks: Webhooks::new(&config.instances).map_err(ServerError::Webhooks)?,
+            instances: config.instances.clone(),
+            scaling: Mutex::default(),
+            nudge: Notify::new(),
         })))
     }
 
     /// What a request may ask for.
     pub(crate) fn bounds(&self) -> Bounds {
         self.settings.bounds(self.voice.is_some())
+    }
+
+    /// Whether a location setting may be scaled up for a match.
+    pub(crate) fn may_scale(&self) -> bool {
+        !self.instances.scale.is_empty()
+    }
+
+    /// How long a match in the background may take to be made.
+    pub(crate) fn create_time(&self) -> Duration {
+        self.instances.create_time
     }
 
     /// How filters of selectors are read.
@@ -190,8 +215,10 @@ impl Coordinator {
             match stopped {
                 Ok(()) | Err(Stop::PutOff) => return Ok(record),
                 Err(Stop::Away(error)) => return Err(error.into()),
-                Err(Stop::Superseded) if Instant::now() >= until => return Ok(record),
-                Err(Stop::Superseded) => tokio::time::sleep(END_PAUSE).await,
+                Err(Stop::Superseded | Stop::Waits) if Instant::now() >= until => {
+                    return Ok(record);
+                }
+                Err(Stop::Superseded | Stop::Waits) => tokio::time::sleep(END_PAUSE).await,
             }
         }
     }

@@ -51,6 +51,8 @@ pub enum Kind {
     NotRunning,
     /// The match has no seat left.
     MatchFull,
+    /// The operation is over: there is nothing to cancel.
+    NotPending,
     /// ODIN Fleet has no such operation, or the bridge is not set up for it.
     Unimplemented,
     /// A mistake of the bridge.
@@ -77,6 +79,7 @@ impl Kind {
             Self::IdempotencyKeyReused => "idempotency_key_reused",
             Self::NotRunning => "not_running",
             Self::MatchFull => "match_full",
+            Self::NotPending => "not_pending",
             Self::Unimplemented => "unimplemented",
             Self::Internal => "internal",
         }
@@ -161,6 +164,15 @@ pub enum Error {
     /// The match does not run.
     #[error("the match is {0}, not running")]
     NotRunning(&'static str),
+    /// No match of this bridge's runs there.
+    #[error("no match runs on instance {0}, as far as this bridge knows")]
+    NoMatchOn(i64),
+    /// No such operation.
+    #[error("there is no operation {0:?}, or it ended too long ago to be remembered")]
+    NoOperation(String),
+    /// The operation is over.
+    #[error("the operation is over ({0}): there is nothing to cancel")]
+    OperationOver(&'static str),
     /// The match has no seat left.
     #[error("the match has {free} of {max} seats left, not {wanted}")]
     MatchFull {
@@ -289,8 +301,9 @@ impl Error {
             Self::Exhausted(_) => Kind::Exhausted,
             Self::StartRejected(_) => Kind::StartRejected,
             Self::KeyReused => Kind::IdempotencyKeyReused,
-            Self::NoMatch(_) | Self::NoSeat(_) => Kind::NotFound,
-            Self::NotRunning(_) => Kind::NotRunning,
+            Self::NoMatch(_) | Self::NoSeat(_) | Self::NoOperation(_) => Kind::NotFound,
+            Self::NotRunning(_) | Self::NoMatchOn(_) => Kind::NotRunning,
+            Self::OperationOver(_) => Kind::NotPending,
             Self::MatchFull { .. } => Kind::MatchFull,
             Self::Unimplemented(_) => Kind::Unimplemented,
             Self::Internal | Self::Fleet(Fleet::InvalidRequest(_)) => Kind::Internal,
@@ -325,10 +338,12 @@ impl Error {
                 }
             }
             Self::UpdateUnconfirmed(error) => error.status(),
-            Self::NotConvertible { .. } | Self::NotRunning(_) | Self::MatchFull { .. } => {
-                StatusCode::CONFLICT
-            }
-            Self::NoMatch(_) | Self::NoSeat(_) => StatusCode::NOT_FOUND,
+            Self::NotConvertible { .. }
+            | Self::NotRunning(_)
+            | Self::NoMatchOn(_)
+            | Self::OperationOver(_)
+            | Self::MatchFull { .. } => StatusCode::CONFLICT,
+            Self::NoMatch(_) | Self::NoSeat(_) | Self::NoOperation(_) => StatusCode::NOT_FOUND,
             Self::StartRejected(_) | Self::KeyReused => StatusCode::UNPROCESSABLE_ENTITY,
             Self::Exhausted(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Unimplemented(_) => StatusCode::NOT_IMPLEMENTED,

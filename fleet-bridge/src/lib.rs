@@ -17,6 +17,7 @@ mod query;
 mod server;
 mod store;
 mod voice;
+mod webhook;
 
 pub use api::openapi_json;
 pub use auth::{AccessToken, Scope};

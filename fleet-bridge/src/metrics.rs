@@ -82,6 +82,8 @@ pub(crate) struct Metrics {
     match_seconds: Histogram,
     put_off: Counter,
     stale: Gauge,
+    scaled_up: Counter,
+    webhooks: Family<OutcomeLabels, Counter>,
     index_age: Gauge<f64, AtomicU64>,
     index_walks: Family<WalkLabels, Counter>,
     index_servers: Family<StateLabels, Gauge>,
@@ -112,6 +114,8 @@ impl Default for Metrics {
             match_seconds: seconds(),
             put_off: Counter::default(),
             stale: Gauge::default(),
+            scaled_up: Counter::default(),
+            webhooks: Family::default(),
             index_age: Gauge::default(),
             index_walks: Family::default(),
             index_servers: Family::default(),
@@ -149,6 +153,11 @@ impl Metrics {
         registry.register("server_returns_put_off", text, self.put_off.clone());
         let text = "Servers that have not been heard of lately";
         registry.register("stale_servers", text, self.stale.clone());
+        let text = "Location settings that were raised by one for a Create";
+        registry.register("settings_scaled_up", text, self.scaled_up.clone());
+        let text =
+            "Attempts to deliver webhooks, by what became of them, and webhooks that were given up";
+        registry.register("webhooks", text, self.webhooks.clone());
         self.register_index();
     }
 
@@ -275,6 +284,18 @@ impl Metrics {
     /// A server could not be given back yet.
     pub(crate) fn put_off(&self) {
         self.put_off.inc();
+    }
+
+    /// A location setting was raised by one.
+    pub(crate) fn scaled_up(&self) {
+        self.scaled_up.inc();
+    }
+
+    /// An attempt to deliver a webhook ended, or the webhook was given up.
+    pub(crate) fn webhook(&self, outcome: &'static str) {
+        self.webhooks
+            .get_or_create(&OutcomeLabels { outcome })
+            .inc();
     }
 
     /// So many servers have not been heard of lately.

@@ -51,6 +51,9 @@ pub enum ServerError {
     /// Game servers cannot be called.
     #[error("game servers cannot be called: {0}")]
     GameServers(#[from] reqwest::Error),
+    /// Webhooks cannot be sent.
+    #[error("webhooks cannot be sent: {0}")]
+    Webhooks(#[source] reqwest::Error),
     /// The address is taken or not ours.
     #[error("cannot listen on {address}")]
     Bind {

@@ -26,11 +26,12 @@ use crate::{
 };
 
 /// Every route of the bridge.
-const ROUTES: [&str; 18] = [
+const ROUTES: [&str; 19] = [
     "/v1/instances",
     "/v1/instances/",
     "/v1/instances/{id}",
     "/v1/instances/{id}/sessions",
+    "/v1/operations/{id}",
     "/v1/matches",
     "/v1/matches/{id}",
     "/v1/matches/{id}/renew",

@@ -12,16 +12,21 @@ use axum::{
     response::{IntoResponse as _, Response},
 };
 use chrono::Utc;
-use http::{HeaderMap, HeaderName};
+use http::{HeaderMap, HeaderName, StatusCode};
+use serde::{Deserialize, Serialize};
 use utoipa::{
-    IntoResponses,
+    IntoResponses, ToSchema,
     openapi::{ContentBuilder, Ref, RefOr, ResponseBuilder, response::Response as Declaration},
 };
 
-use super::{Bridge, Deadline, body};
+use super::{Bridge, Deadline, body, matches};
 use crate::{
     error::{Error, PROBLEM_JSON},
     fleet::Page,
+    matches::{
+        operation::Session,
+        request::{Player, check_players},
+    },
     model::{Instance, InstanceList, InstanceUpdate, Server, SkipReason, convert},
     query::{ListQuery, Place, Rules, Source},
 };
@@ -33,8 +38,35 @@ const AGE: HeaderName = HeaderName::from_static("x-index-age-ms");
 /// contract finds it.
 pub(super) struct Refusals;
 
-/// The errors of a call that ODIN Fleet has no operation for.
-struct Impossible;
+/// The errors of a call that ODIN Fleet has no operation for, and that the settings must switch on.
+pub(super) struct Impossible;
+
+const NO_JOIN: &str = "ODIN Fleet has no reservation of places: players connect to connection_info directly. With \
+    `join = true` in [instances] this bridge gives them seats in the match that it runs there";
+
+const NO_DELETE: &str = "ODIN Fleet cannot delete one chosen server, and a server is not stopped by mistake: `delete = \
+    true` in [instances] of this bridge has it stopped. To have fewer, lower numInstances of its location setting";
+
+/// Players who join.
+#[derive(Clone, Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct JoinRequest {
+    /// Who joins.
+    user_ids: Vec<String>,
+    /// Part of Nakama's call. Nothing on ODIN Fleet takes it, and it is not kept.
+    #[serde(default, rename = "metadata")]
+    #[schema(example = json!({}))]
+    _metadata: BTreeMap<String, String>,
+}
+
+/// Where players go who join, in Nakama's words.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub(super) struct JoinInfo {
+    /// The game server.
+    instance_info: Instance,
+    /// Their seats, in the order in which they were asked for.
+    session_info: Vec<Session>,
+}
 
 const REFUSALS: [(&str, &str); 12] = [
     ("400", "The call is not usable"),
@@ -42,7 +74,10 @@ const REFUSALS: [(&str, &str); 12] = [
     ("403", "The token's scope does not allow it"),
     ("404", "No such instance"),
     ("405", "The route does not take this method"),
-    ("409", "The server exists, but players cannot be sent to it"),
+    (
+        "409",
+        "The state of what is named does not allow it; `kind` says why",
+    ),
     ("413", "The body is too large"),
     ("415", "The body is not declared as JSON"),
     ("422", "Fleet refuses the input"),
@@ -64,7 +99,8 @@ impl IntoResponses for Refusals {
 impl IntoResponses for Impossible {
     fn responses() -> BTreeMap<String, RefOr<Declaration>> {
         let mut responses = Refusals::responses();
-        let text = "ODIN Fleet has no such operation";
+        let text =
+            "ODIN Fleet has no such operation, and the settings of the bridge do not switch it on";
         responses.insert("501".to_owned(), problem(text));
         responses
     }
@@ -274,34 +310,89 @@ pub(super) async fn update(
     })?))
 }
 
-/// Create a game server: not possible on ODIN Fleet.
-#[utoipa::path(post, path = "/v1/instances", tag = "instances", security((), ("token" = [])), responses(Impossible))]
-pub(super) async fn create() -> Error {
-    Error::Unimplemented(
-        "ODIN Fleet keeps a fixed number of servers at each location: there is no operation that creates one. List \
-         the idle ones, or raise numInstances of a location setting",
-    )
-}
-
-/// Reserve places on a game server: not possible on ODIN Fleet.
+/// Join: seats for players in the match that runs on a game server, all of them or none.
+///
+/// A seat is free again after a minute unless it is confirmed, as with `POST /v1/matches/{id}/players`. A player who has
+/// a seat already keeps it.
 #[utoipa::path(post, path = "/v1/instances/{id}/sessions", tag = "instances", security((), ("token" = [])),
     params(("id" = String, Path, description = "The Fleet's id of the server", example = "101")),
-    responses(Impossible))]
-pub(super) async fn join() -> Error {
-    Error::Unimplemented(
-        "ODIN Fleet has no reservation of places: there is nothing that a Join could call. Players connect to \
-         connection_info directly",
-    )
+    request_body = JoinRequest,
+    responses((status = 200, description = "The instance, and the seats", body = JoinInfo), Impossible))]
+pub(super) async fn join(
+    State(bridge): State<Arc<Bridge>>,
+    Extension(Deadline(deadline)): Extension<Deadline>,
+    id: Result<Path<String>, PathRejection>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Json<JoinInfo>, Error> {
+    let matches = bridge.matches_for(bridge.config.instances.join, NO_JOIN)?;
+    let id = server_id(id)?;
+    let wanted: JoinRequest = body::read(&bridge, &headers, body, deadline, "a join").await?;
+    let players: Vec<Player> = wanted.user_ids.into_iter().map(player).collect();
+    check_players(&players)?;
+    let server = bridge.fleet.server(id, deadline).await?;
+    let instance = convert(server, &bridge.config.keys, Utc::now());
+    let applied = false;
+    let instance_info = instance.map_err(|reason| Error::NotConvertible {
+        id,
+        reason,
+        applied,
+    })?;
+    let found = matches.match_on(id).await?;
+    let found = found.ok_or(Error::NoMatchOn(id))?;
+    let seated = matches::seat(matches, &found, &players).await;
+    let record = seated.map_err(|error| match error {
+        Error::NoMatch(_) => Error::NoMatchOn(id),
+        error => error,
+    })?;
+    let now = matches.now();
+    let session = |player: &Player| {
+        let mut seats = record.live_seats(now);
+        let seat = seats.find(|seat| seat.user_id == player.user_id)?;
+        Some(Session {
+            user_id: seat.user_id.clone(),
+            session_id: seat.session_id.clone(),
+        })
+    };
+    Ok(Json(JoinInfo {
+        session_info: players.iter().filter_map(session).collect(),
+        instance_info,
+    }))
 }
 
-/// Delete a game server: not possible on ODIN Fleet.
+/// Delete a game server: the match that runs there is ended, and the server is stopped.
+///
+/// The location setting keeps its number of instances: a server that is stopped can be started again at the Fleet.
 #[utoipa::path(delete, path = "/v1/instances/{id}", tag = "instances", security((), ("token" = [])),
     params(("id" = String, Path, description = "The Fleet's id of the server", example = "101")),
-    responses(Impossible))]
-pub(super) async fn delete() -> Error {
-    Error::Unimplemented(
-        "ODIN Fleet cannot delete one chosen server: lower numInstances of its location setting instead",
-    )
+    responses((status = 202, description = "The Fleet stops it"), Impossible))]
+pub(super) async fn delete(
+    State(bridge): State<Arc<Bridge>>,
+    Extension(Deadline(deadline)): Extension<Deadline>,
+    id: Result<Path<String>, PathRejection>,
+) -> Result<StatusCode, Error> {
+    if !bridge.config.instances.delete {
+        return Err(Error::Unimplemented(NO_DELETE));
+    }
+    let id = server_id(id)?;
+    // The Fleet stops servers of other apps, too, if the token may.
+    let server = bridge.fleet.server(id, deadline).await?;
+    match &bridge.coordinator {
+        Some(matches) => matches.stop(&server, deadline).await?,
+        None => {
+            let stopped = bridge.fleet.stop(id, deadline).await;
+            stopped.map_err(Error::of_update)?;
+        }
+    }
+    Ok(StatusCode::ACCEPTED)
+}
+
+fn player(user_id: String) -> Player {
+    Player {
+        user_id,
+        team: None,
+        latencies: Vec::new(),
+    }
 }
 
 /// A client that joins an empty id to the path.

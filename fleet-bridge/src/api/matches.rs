@@ -80,6 +80,18 @@ pub(super) struct ListParameters {
 }
 
 impl Bridge {
+    /// Who makes matches, for a call that the settings must switch on.
+    pub(super) fn matches_for(
+        &self,
+        is_on: bool,
+        why_not: &'static str,
+    ) -> Result<&Arc<Coordinator>, Error> {
+        if !is_on {
+            return Err(Error::Unimplemented(why_not));
+        }
+        self.matches()
+    }
+
     pub(super) fn matches(&self) -> Result<&Arc<Coordinator>, Error> {
         self.coordinator.as_ref().ok_or(Error::Unimplemented(
             "this bridge makes no matches: its settings lack `enabled = true` in [matches]",

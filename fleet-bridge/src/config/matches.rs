@@ -2,6 +2,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
+use reqwest::Url;
 use serde::Deserialize;
 use service::{Secret, Settings, SettingsError};
 
@@ -28,6 +29,9 @@ const KEEP_SECONDS_MAX: u64 = 30 * 24 * 60 * 60;
 
 /// Longest age of a heartbeat, in seconds.
 const HEARTBEAT_SECONDS_MAX: u64 = 86_400;
+
+/// Longest time that a Create may take, in seconds: an hour.
+const CREATE_SECONDS_MAX: u64 = 3_600;
 
 /// How matches are made.
 #[derive(Clone, Debug)]
@@ -278,7 +282,7 @@ fn set_time(
 }
 
 /// Which calls about instances do what ODIN Fleet has no operation for.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct InstanceSettings {
     /// Create claims an idle server or scales a location setting up.
     pub create: bool,
@@ -293,7 +297,21 @@ pub struct InstanceSettings {
     /// Signs webhooks.
     pub webhook_key: Option<Secret>,
     /// Addresses that webhooks may be sent to begin with one of these.
-    pub webhook_urls: Vec<String>,
+    pub webhook_urls: Vec<Url>,
+}
+
+impl Default for InstanceSettings {
+    fn default() -> Self {
+        Self {
+            create: false,
+            join: false,
+            delete: false,
+            scale: Vec::new(),
+            create_time: Duration::from_secs(300),
+            webhook_key: None,
+            webhook_urls: Vec::new(),
+        }
+    }
 }
 
 /// A location setting that may be scaled up.
@@ -338,29 +356,40 @@ impl InstancesSection {
             }
             within(settings, &key("instances_max"), scale.instances_max, 10_000)?;
         }
-        let create_seconds = self.create_seconds.unwrap_or(300);
-        let create_seconds = within(settings, "instances.create_seconds", create_seconds, 3_600)?;
+        let mut create_time = InstanceSettings::default().create_time;
+        if let Some(seconds) = self.create_seconds {
+            let seconds = within(
+                settings,
+                "instances.create_seconds",
+                seconds,
+                CREATE_SECONDS_MAX,
+            )?;
+            create_time = Duration::from_secs(seconds);
+        }
         let file = ("webhook_key_file", self.webhook_key_file.as_deref());
         let key = settings.named_secret("instances", self.webhook_key_env.as_deref(), file)?;
         if key.is_none() && !self.webhook_urls.is_empty() {
             let text = "webhooks are signed: it needs webhook_key_env or webhook_key_file";
             return Err(settings.error("instances.webhook_urls", text));
         }
-        if let Some(url) = self
-            .webhook_urls
-            .iter()
-            .find(|url| !url.starts_with("https://") && !url.starts_with("http://"))
-        {
-            return Err(settings.error("instances.webhook_urls", format!("{url:?} is no address")));
-        }
+        let webhook_url = |text: &String| {
+            let url = Url::parse(text).ok();
+            let url = url.filter(|url| matches!(url.scheme(), "https" | "http") && url.has_host());
+            url.ok_or_else(|| {
+                let text = format!("{text:?} is no address with http:// or https://");
+                settings.error("instances.webhook_urls", text)
+            })
+        };
+        let webhook_urls: Result<Vec<Url>, _> = self.webhook_urls.iter().map(webhook_url).collect();
+        let webhook_urls = webhook_urls?;
         Ok(InstanceSettings {
             create: self.create,
             join: self.join,
             delete: self.delete,
             scale: self.scale,
-            create_time: Duration::from_secs(create_seconds),
+            create_time,
             webhook_key: key,
-            webhook_urls: self.webhook_urls,
+            webhook_urls,
         })
     }
 }

@@ -284,6 +284,10 @@ impl World for Caller {
         !self.shared.settings.fleet_settings.is_empty()
     }
 
+    async fn scale_up(&self, record: &Match) {
+        self.shared.scale_up(record).await;
+    }
+
     async fn deallocate(&self, server: i64) -> Result<(), Failed> {
         let ready = self.shared.fleet.ready(server, self.call_ends()).await;
         ready.map_err(|error| failed(&error))

@@ -7,6 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use chrono::{DateTime, Utc};
 use tokio::time::MissedTickBehavior;
 
 use super::{Coordinator, caller::Caller};
@@ -18,8 +19,8 @@ use crate::{
         record::ServerClaim,
         sweep,
     },
-    model::Server,
-    store::{Document, Key, PAGE_MAX},
+    model::{Keys, Server},
+    store::{Document, Key, PAGE_MAX, Timestamp},
 };
 
 /// Between two looks for matches that are due.
@@ -84,17 +85,20 @@ impl Coordinator {
 
     async fn resume_due(self: &Arc<Self>, under_way: &UnderWay) {
         loop {
-            tokio::time::sleep(DUE_PAUSE).await;
+            // Whoever writes down work that nobody waits for says so; what others write is found by looking.
+            let _ = tokio::time::timeout(DUE_PAUSE, self.nudge.notified()).await;
             // A store that is away says so itself.
             let due = self.store.due(WORK_MAX).await.unwrap_or_default();
             for key in due {
-                if let Key::Match(id) = key
-                    && let Some(place) = under_way.begin(format!("match {id}"))
-                {
+                if let Some(place) = under_way.begin(key.to_string()) {
                     let shared = Arc::clone(self);
                     tokio::spawn(async move {
                         let _place = place;
-                        shared.resume(&id).await;
+                        match key {
+                            Key::Match(id) => shared.resume(&id).await,
+                            Key::Webhook(id) => shared.deliver(&id).await,
+                            Key::Server(_) | Key::Idempotency(_) | Key::View(_) => {}
+                        }
                     });
                 }
             }
@@ -106,7 +110,7 @@ impl Coordinator {
             return;
         };
         match sweep::resume(&caller, id).await {
-            Ok(()) | Err(Stop::Superseded) => {}
+            Ok(()) | Err(Stop::Superseded | Stop::Waits) => {}
             Err(Stop::PutOff) => {
                 self.metrics.put_off();
                 tracing::warn!(match_id = id, "a server cannot be given back yet");
@@ -208,16 +212,8 @@ impl Coordinator {
 
     /// A bridge may have ended between the Fleet's allocation and its own claim.
     async fn give_back_unclaimed(&self, server: &Server) {
-        let Some(allocated_at) = server
-            .allocated_at
-            .filter(|_| !self.settings.fleet_settings.is_empty())
-        else {
-            return;
-        };
-        let age = self.now().since(allocated_at.into());
         let is_ours = self.settings.fleet_settings.contains(&server.setting_id);
-        let is_idle = claim::state(server, &self.keys) == claim::IDLE;
-        if is_ours && is_idle && age > ALLOCATED_UNCLAIMED_MAX {
+        if is_ours && is_unclaimed(server, &self.keys, self.now()) {
             tracing::info!(
                 server = server.id,
                 "allocated, and nobody has it: it is given back"
@@ -231,7 +227,38 @@ impl Coordinator {
     }
 }
 
+/// Whether the Fleet allocated a free server so long ago that whoever asked for it is gone.
+fn is_unclaimed(server: &Server, keys: &Keys, now: Timestamp) -> bool {
+    let is_old = |at: DateTime<Utc>| now.since(at.into()) > ALLOCATED_UNCLAIMED_MAX;
+    server.allocated_at.is_some_and(is_old) && claim::state(server, keys) == claim::IDLE
+}
+
 fn known(document: Option<Document>) -> ServerClaim {
     let known = document.and_then(|document| serde_json::from_str(&document.text).ok());
     known.unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_allocated_server_that_nobody_claims_in_time_is_given_back() {
+        let now = Timestamp(1_800_000_000_000);
+        let check = |state: &str, allocated_ago: Option<u64>| {
+            let mut server = Server::sample(101);
+            server
+                .metadata
+                .insert("instance_state".to_owned(), state.into());
+            let at = allocated_ago.map(|seconds| Timestamp(now.0 - seconds * 1000));
+            server.allocated_at = at.map(Into::into);
+            is_unclaimed(&server, &Keys::default(), now)
+        };
+        let bound = ALLOCATED_UNCLAIMED_MAX.as_secs();
+        assert!(check("idle", Some(bound + 1)));
+        assert!(!check("idle", Some(bound)), "it may still be claimed");
+        assert!(!check("idle", None), "it is not allocated");
+        assert!(!check("occupied", Some(bound + 1)), "it runs a match");
+        assert!(!check("reserved", Some(bound + 1)), "it is claimed");
+    }
 }

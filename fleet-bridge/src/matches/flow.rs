@@ -33,6 +33,13 @@ const OCCUPIED_PAUSE: Duration = Duration::from_millis(10);
 /// The longest of these.
 const OCCUPIED_PAUSE_MAX: Duration = Duration::from_millis(200);
 
+/// Between two looks for a server for a match that nobody waits for: one that is being started takes a minute and more.
+const BACKGROUND_PAUSE: Duration = Duration::from_secs(1);
+
+/// Between two times that a location setting is scaled up for one match: a server that was asked for should be up by
+/// then, or somebody else has got it.
+pub(super) const SCALE_PAUSE: Duration = Duration::from_secs(60);
+
 /// Before a start without an answer is sent again.
 const START_PAUSE: Duration = Duration::from_millis(100);
 
@@ -48,6 +55,9 @@ pub(crate) enum Stop {
     /// The server cannot be given back now; that is tried again later.
     #[error("the server cannot be given back yet")]
     PutOff,
+    /// No server is free for a match that nobody waits for; that is looked for again later.
+    #[error("no server is free yet")]
+    Waits,
 }
 
 /// Why a step was not taken.
@@ -140,7 +150,8 @@ impl<'w, W: World> Work<'w, W> {
     ) -> Result<Option<Self>, Unavailable> {
         let me = world.random();
         let until = world.now() + WORK_TIME;
-        record.worker = Some(Worker { id: me, until });
+        // Work in the background belongs to whoever finds it due.
+        record.worker = (record.background.is_none()).then_some(Worker { id: me, until });
         let keep = world.pace().keep;
         let mut commit = Commit {
             id: world.random(),
@@ -296,10 +307,35 @@ impl<'w, W: World> Work<'w, W> {
                 return Ok(());
             }
         }
+        if self.record.background.is_some() {
+            return self.wait().await;
+        }
         self.keep().await?;
         let jitter = LOOK_PAUSE.mul_f64((self.world.random() % 1000) as f64 / 1000.0);
         self.world.sleep(LOOK_PAUSE + jitter).await;
         Ok(())
+    }
+
+    /// Leaves a match that nobody waits for to the next look, after having one more server started for it where that is
+    /// due. That is written down first: whoever goes on does not do it again at once.
+    async fn wait(&mut self) -> Step {
+        let now = self.world.now();
+        let mut next = self.record.clone();
+        if let Some(background) = &mut next.background
+            && background.may_scale
+            && background
+                .scaled_at
+                .is_none_or(|before| before + SCALE_PAUSE <= now)
+        {
+            background.scaled_at = Some(now);
+            self.save(next, None, None).await?;
+            self.world.scale_up(&self.record).await;
+            next = self.record.clone();
+        }
+        next.worker = None;
+        next.retry_at = Some(self.world.now() + BACKGROUND_PAUSE);
+        self.commit(next, Vec::new(), None).await?;
+        Err(Halt::Stop(Stop::Waits))
     }
 
     /// Claims a server in the store, if it is free there and in its metadata.
@@ -309,8 +345,10 @@ impl<'w, W: World> Work<'w, W> {
             return Ok(false);
         }
         let is_ours = self.claim_free(id, known, version).await;
-        if self.world.allocates() && !matches!(is_ours, Ok(true)) {
-            // What fails here is found by the sweep: a server that is allocated and that nobody has.
+        let is_left = matches!(is_ours, Ok(false) | Err(Halt::Changed));
+        if self.world.allocates() && is_left {
+            // What fails here is found by the sweep, as is a server whose claim nobody knows the end of: one that is
+            // allocated and that nobody has.
             let _ = self.world.deallocate(id).await;
         }
         is_ours
@@ -763,10 +801,14 @@ impl<'w, W: World> Work<'w, W> {
     /// Commits the record as it is, together with documents of which each must have the version that is named.
     async fn commit(
         &mut self,
-        next: Match,
+        mut next: Match,
         others: Vec<(Put, Option<Version>)>,
         kind: Option<&str>,
     ) -> Step {
+        let now = self.world.now();
+        if matches!(next.stage, Stage::Ended(_)) {
+            next.ended_at.get_or_insert(now);
+        }
         let keep = self.world.pace().keep;
         let mut commit = Commit {
             id: self.world.random(),
@@ -777,6 +819,9 @@ impl<'w, W: World> Work<'w, W> {
         let was_over = matches!(self.record.stage, Stage::Ended(_));
         if was_over != matches!(next.stage, Stage::Ended(_)) {
             commit.put.extend(next.put_key(keep));
+        }
+        if next.is_made() && !self.record.is_made() {
+            commit.put.extend(next.put_delivery(now));
         }
         for (put, expected) in others {
             commit.expect.push((put.key.clone(), expected));

@@ -15,9 +15,10 @@ use serde_json::{Map, Value, json};
 
 use super::{
     claim::{self, Claim, Judge},
-    flow::{Work, read_match, read_server},
-    obtain::{Obtained, Wish, obtain},
-    record::{Match, Reason, ServerClaim, Stage, VoicePlan, WORK_TIME},
+    delivery::Delivery,
+    flow::{SCALE_PAUSE, Work, read_match, read_server},
+    obtain::{Obtained, Wish, begin, obtain},
+    record::{Background, Match, Reason, ServerClaim, Stage, VoicePlan, WORK_TIME},
     request::{MatchRequest, Player, VoiceWish},
     sweep,
     world::{Doing, Failed, Finished, Pace, Started, World},
@@ -107,6 +108,8 @@ struct State {
     games: BTreeMap<i64, GameServer>,
     /// Updates whose caller has given up and that have not arrived yet.
     late: Vec<(i64, Map<String, Value>)>,
+    /// For which record a server was added, and when.
+    scaled: Vec<(String, u64)>,
     random: u64,
     /// Until when the task that has just been polled sleeps.
     sleeps_until: u64,
@@ -117,7 +120,6 @@ struct State {
 struct Model<C> {
     state: Mutex<State>,
     chance: Mutex<C>,
-    servers: i64,
     /// Game servers that know fences, and late writes, which only those survive.
     has_fences: bool,
     faults: bool,
@@ -319,8 +321,10 @@ impl<C: Chance + Send> World for Bridge<C> {
         }
         for put in &commit.put {
             let text = put.text.clone().unwrap();
-            if let (Key::Match(id), false) = (&put.key, text.contains("\"players\":[]")) {
-                check_running(&mut state, id, &text);
+            if let Key::Match(id) = &put.key {
+                let record: Match = serde_json::from_str(&text).unwrap();
+                check_running(&mut state, id, &record);
+                check_delivery(&mut state, &record, commit);
             }
             state
                 .documents
@@ -347,11 +351,24 @@ impl<C: Chance + Send> World for Bridge<C> {
             };
             !is_avoided(*id) && judge.verdict(&state.server(*id), u64::MAX) == claim::Verdict::Free
         };
-        (1..=self.model.servers).filter(seems_free).collect()
+        state.games.keys().copied().filter(seems_free).collect()
     }
 
     fn allocates(&self) -> bool {
         false
+    }
+
+    async fn scale_up(&self, record: &Match) {
+        Turn(false).await;
+        let fate = self.model.fate(false);
+        let mut state = self.model.state();
+        let now = state.now;
+        state.scaled.push((record.id.clone(), now));
+        if fate != 1 {
+            let id = state.games.keys().max().copied().unwrap_or(0) + 1;
+            state.games.insert(id, GameServer::default());
+            state.game_writes(id);
+        }
     }
 
     async fn deallocate(&self, _: i64) -> Result<(), Failed> {
@@ -438,8 +455,7 @@ impl<C: Chance + Send> World for Bridge<C> {
 }
 
 /// What the store says runs must run: nobody is told of a match that does not.
-fn check_running(state: &mut State, id: &str, text: &str) {
-    let record: Match = serde_json::from_str(text).unwrap();
+fn check_running(state: &mut State, id: &str, record: &Match) {
     let Stage::Running(hold) = &record.stage else {
         return;
     };
@@ -466,6 +482,23 @@ fn check_running(state: &mut State, id: &str, text: &str) {
     }
 }
 
+/// Word of the end of a creation is written together with that end, once.
+fn check_delivery(state: &mut State, record: &Match, commit: &Commit) {
+    if record.background.is_none() {
+        return;
+    }
+    let before = state.documents.get(&Key::Match(record.id.clone()));
+    let before: Option<Match> = before.map(|(_, text, _)| serde_json::from_str(text).unwrap());
+    let ends = record.is_made() && !before.is_some_and(|it| it.is_made());
+    let puts = commit.put.iter();
+    let told = puts.filter(|put| put.key == Key::Webhook(record.id.clone()));
+    if told.count() != usize::from(ends) {
+        let id = &record.id;
+        let text = format!("word of {id} is written {ends} with its end");
+        state.violations.push(text);
+    }
+}
+
 type Task = Pin<Box<dyn Future<Output = ()>>>;
 
 /// What one run does.
@@ -474,6 +507,8 @@ struct Script {
     servers: i64,
     /// Keys of the requests, one a bridge.
     requests: &'static [&'static str],
+    /// Keys of the creations, one a bridge.
+    creations: &'static [&'static str],
     has_fences: bool,
     faults: bool,
     crashes: bool,
@@ -531,6 +566,26 @@ async fn request<C: Chance + Send>(
     }
 }
 
+/// A bridge with one creation: it is written down, and whoever finds it due goes on with it.
+async fn create<C: Chance + Send>(bridge: Bridge<C>, key: &'static str) {
+    let now = bridge.now();
+    let mut wish = wish(key, now);
+    wish.request.players.clear();
+    wish.give_up_at = now + CREATE_TIME;
+    wish.background = Some(Background {
+        may_scale: true,
+        scaled_at: None,
+        webhook: Some("https://example.com".to_owned()),
+    });
+    let Ok(Obtained::Match(record)) = begin(&bridge, &wish).await else {
+        return;
+    };
+    for _ in 0..3 {
+        let _ = sweep::resume(&bridge, &record.id).await;
+        bridge.sleep(Duration::from_secs(1)).await;
+    }
+}
+
 /// A bridge that looks after what is left: the sweep, as the driver runs it.
 async fn sweeper<C: Chance + Send>(bridge: Bridge<C>) {
     loop {
@@ -549,7 +604,8 @@ async fn sweeper<C: Chance + Send>(bridge: Bridge<C>) {
         for id in due {
             let _ = sweep::resume(&bridge, &id).await;
         }
-        for server in 1..=bridge.model.servers {
+        let servers: Vec<i64> = bridge.model.state().games.keys().copied().collect();
+        for server in servers {
             let known = read_server(&bridge, server).await.unwrap().0;
             let seen = bridge.model.state().server(server);
             let judge = Judge {
@@ -564,6 +620,9 @@ async fn sweeper<C: Chance + Send>(bridge: Bridge<C>) {
         }
     }
 }
+
+/// How long a creation looks for a server: longer than until one is scaled up again.
+const CREATE_TIME: Duration = Duration::from_secs(20);
 
 /// When every run begins.
 const START: u64 = 1_800_000_000_000;
@@ -586,7 +645,6 @@ fn run<C: Chance + Send + 'static>(script: Script, chance: C) -> (C, Vec<String>
     let model = Arc::new(Model {
         state: Mutex::new(state),
         chance: Mutex::new(chance),
-        servers: script.servers,
         has_fences: script.has_fences,
         faults: script.faults,
         horizon: START + HORIZON,
@@ -601,11 +659,15 @@ fn run<C: Chance + Send + 'static>(script: Script, chance: C) -> (C, Vec<String>
     for key in script.requests {
         tasks.push(Some(Box::pin(request(bridge(), key, Arc::clone(&answers)))));
     }
+    for key in script.creations {
+        tasks.push(Some(Box::pin(create(bridge(), key))));
+    }
     tasks.push(Some(Box::pin(sweeper(bridge()))));
     schedule(&model, script, &mut tasks);
     drop(tasks);
     check_answers(&model, &answers.lock().unwrap());
     check_quiet(&model);
+    check_scaled(&model);
     let Ok(model) = Arc::try_unwrap(model) else {
         panic!("everybody else is gone")
     };
@@ -676,6 +738,20 @@ fn check_answers<C>(model: &Model<C>, answers: &[(String, Match)]) {
     }
 }
 
+/// No record has a setting scaled up twice within the pause.
+fn check_scaled<C>(model: &Model<C>) {
+    let mut state = model.state();
+    let scaled = std::mem::take(&mut state.scaled);
+    let pause = u64::try_from(SCALE_PAUSE.as_millis()).unwrap();
+    for (at, (id, time)) in scaled.iter().enumerate() {
+        let earlier = scaled.iter().take(at).filter(|(other, _)| other == id);
+        if earlier.into_iter().any(|(_, before)| time - before < pause) {
+            let text = format!("scaled up for {id} more than once: {scaled:?}");
+            state.violations.push(text);
+        }
+    }
+}
+
 /// In the end nothing is left: every server is idle and free, and every record is over.
 fn check_quiet<C>(model: &Model<C>) {
     let mut state = model.state();
@@ -709,7 +785,13 @@ fn check_quiet<C>(model: &Model<C>) {
                     left.push(format!("server {id} is not free in the end"));
                 }
             }
-            Key::Idempotency(_) | Key::View(_) | Key::Webhook(_) => {}
+            Key::Webhook(id) => {
+                let delivery: Delivery = serde_json::from_str(text).unwrap();
+                if delivery.attempts > 0 {
+                    left.push(format!("word of {id} was sent by nobody"));
+                }
+            }
+            Key::Idempotency(_) | Key::View(_) => {}
         }
     }
     state.violations.extend(left);
@@ -742,6 +824,7 @@ fn explore(script: Script, budget: usize) -> usize {
 const TWO_FOR_ONE: Script = Script {
     servers: 1,
     requests: &["one", "two"],
+    creations: &[],
     has_fences: false,
     faults: false,
     crashes: false,
@@ -787,12 +870,38 @@ fn two_faults_anywhere_do_no_harm() {
 }
 
 #[test]
+fn a_creation_goes_on_and_scales_once_whoever_dies() {
+    let script = Script {
+        servers: 0,
+        requests: &[],
+        creations: &["one"],
+        has_fences: true,
+        faults: true,
+        crashes: true,
+    };
+    let runs = explore(script, 2);
+    assert!(runs > 500, "{runs} runs");
+}
+
+#[test]
+fn creations_and_requests_share_what_there_is() {
+    let script = Script {
+        requests: &["one"],
+        creations: &["two", "two"],
+        ..TWO_FOR_ONE
+    };
+    let runs = explore(script, 2);
+    assert!(runs > 200, "{runs} runs");
+}
+
+#[test]
 fn many_faults_at_random_do_no_harm() {
     for seed in 0..400 {
         for has_fences in [false, true] {
             let script = Script {
                 servers: 2,
                 requests: &["one", "two", "three", "one"],
+                creations: &["four"],
                 has_fences,
                 faults: true,
                 crashes: true,

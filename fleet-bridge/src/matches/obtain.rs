@@ -76,9 +76,29 @@ pub(crate) async fn obtain<W: World>(
                 if work.record.is_repeatable()
                     && world.now() < wish.give_up_at
                     && !world.is_abandoned() => {}
-            Ok(()) | Err(Stop::PutOff) => return Ok(Obtained::Match(Box::new(work.record))),
+            Ok(()) | Err(Stop::PutOff | Stop::Waits) => {
+                return Ok(Obtained::Match(Box::new(work.record)));
+            }
             Err(Stop::Superseded) => {}
             Err(Stop::Away(error)) => return Err(error),
+        }
+    }
+}
+
+/// Writes down a match that is made in the background, or finds the one under this key, whatever became of it.
+///
+/// # Errors
+/// The store is away.
+pub(crate) async fn begin<W: World>(world: &W, wish: &Wish) -> Result<Obtained, Unavailable> {
+    loop {
+        match find(world, wish).await? {
+            Found::Another => return Ok(Obtained::KeyReused),
+            Found::Match(read) => return Ok(Obtained::Match(Box::new(read.value))),
+            Found::Nothing(key) => {
+                if let Some(work) = create(world, wish, key).await? {
+                    return Ok(Obtained::Match(Box::new(work.record)));
+                }
+            }
         }
     }
 }

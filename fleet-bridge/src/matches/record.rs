@@ -6,7 +6,10 @@ use chrono::DateTime;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::request::{MatchRequest, Player, VoiceWish};
+use super::{
+    delivery::Delivery,
+    request::{MatchRequest, Player, VoiceWish},
+};
 use crate::{
     model::{ConnectionInfo, Keys, Server, convert},
     store::{Key, NewEvent, Put, Timestamp, Version},
@@ -30,6 +33,9 @@ const PUT_OFF_FIRST: Duration = Duration::from_millis(500);
 pub(crate) struct Match {
     /// Sorts by time of creation.
     pub(crate) id: String,
+    /// What it is there for.
+    #[serde(default)]
+    pub(crate) purpose: Purpose,
     /// Hash of the key under which the request can be repeated.
     pub(crate) key: Option<String>,
     /// Hash of the request, to notice the key with another one.
@@ -52,6 +58,9 @@ pub(crate) struct Match {
     /// Where it runs, or ran.
     pub(crate) place: Option<Place>,
     pub(crate) started_at: Option<Timestamp>,
+    /// Since when nothing is left to do.
+    #[serde(default)]
+    pub(crate) ended_at: Option<Timestamp>,
     /// The end of its lease.
     pub(crate) expires_at: Option<Timestamp>,
     /// What the game server said when it refused for good.
@@ -59,6 +68,17 @@ pub(crate) struct Match {
     /// How often giving the server back was put off, and until when.
     pub(crate) put_off: u32,
     pub(crate) retry_at: Option<Timestamp>,
+}
+
+/// What a record is there for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Purpose {
+    /// A match that somebody asked for.
+    #[default]
+    Match,
+    /// A server is put in order that something has left behind, or kept from being claimed.
+    Repair,
 }
 
 /// How a match stands.
@@ -251,6 +271,7 @@ impl Match {
     ) -> Self {
         Self {
             id,
+            purpose: Purpose::Match,
             key: None,
             digest: String::new(),
             request,
@@ -265,6 +286,7 @@ impl Match {
             voice: None,
             place: None,
             started_at: None,
+            ended_at: None,
             expires_at: None,
             failure: None,
             put_off: 0,
@@ -285,6 +307,7 @@ impl Match {
         };
         let next = Next::End(Reason::Repaired);
         Self {
+            purpose: Purpose::Repair,
             stage: Stage::Leaving { hold, next },
             ..Self::new(id, request, now, now)
         }
@@ -292,7 +315,18 @@ impl Match {
 
     /// Not a match that anybody asked for.
     pub(crate) fn is_repair(&self) -> bool {
-        self.request.players.is_empty()
+        self.purpose == Purpose::Repair
+    }
+
+    /// Whether the work of making it is over: it has run, or never will.
+    pub(crate) fn is_made(&self) -> bool {
+        self.started_at.is_some() || matches!(self.stage, Stage::Ended(_))
+    }
+
+    /// What tells of the end of that work, to be written with it.
+    pub(crate) fn put_delivery(&self, now: Timestamp) -> Option<Put> {
+        let url = self.background.as_ref()?.webhook.clone()?;
+        Some(Delivery::new(url).put(&self.id, now))
     }
 
     /// The server that it has.
@@ -371,6 +405,7 @@ impl Match {
     pub(crate) fn reopen(&mut self, give_up_at: Timestamp) {
         self.stage = Stage::Seeking;
         self.ending = None;
+        self.ended_at = None;
         self.failure = None;
         self.tried.clear();
         self.give_up_at = give_up_at;

@@ -154,7 +154,16 @@ impl MatchRequest {
     ///
     /// # Errors
     /// `invalid_argument`, `invalid_query` or `unsupported_filter`, naming the field.
-    pub(crate) fn check(mut self, bounds: Bounds, rules: Rules<'_>) -> Result<Self, Error> {
+    pub(crate) fn check(self, bounds: Bounds, rules: Rules<'_>) -> Result<Self, Error> {
+        check_players(&self.players)?;
+        self.check_open(bounds, rules)
+    }
+
+    /// The same for a match that may begin without players.
+    ///
+    /// # Errors
+    /// Those of [`Self::check`].
+    pub(crate) fn check_open(mut self, bounds: Bounds, rules: Rules<'_>) -> Result<Self, Error> {
         if self.selectors.is_empty() {
             self.selectors.push(Selector::default());
         }
@@ -166,11 +175,13 @@ impl MatchRequest {
                 .filter(rules)
                 .map_err(|error| error.within(&format!("selectors[{at}].query")))?;
         }
-        check_players(&self.players)?;
+        check_each(&self.players)?;
         let count = u32::try_from(self.players.len()).unwrap_or(u32::MAX);
         let seats = *self.max_players.get_or_insert(count);
-        if seats < count || seats as usize > PLAYERS_MAX {
-            let text = format!("it must be from {count} (the players given) to {PLAYERS_MAX}");
+        let least = count.max(1);
+        if seats < least || seats as usize > PLAYERS_MAX {
+            let text =
+                format!("it must be from {least} ({count} players are given) to {PLAYERS_MAX}");
             return Err(refused("max_players", text));
         }
         check_settings(&self.settings)?;
@@ -224,11 +235,15 @@ pub(crate) fn check_lease(lease_seconds: u64, bounds: Bounds) -> Result<(), Erro
 /// # Errors
 /// `invalid_argument`, naming the player by position.
 pub(crate) fn check_players(players: &[Player]) -> Result<(), Error> {
-    if players.is_empty() || players.len() > PLAYERS_MAX {
-        return Err(refused(
-            "players",
-            format!("there must be 1 to {PLAYERS_MAX}"),
-        ));
+    if players.is_empty() {
+        return Err(refused("players", "there must be one at least".to_owned()));
+    }
+    check_each(players)
+}
+
+fn check_each(players: &[Player]) -> Result<(), Error> {
+    if players.len() > PLAYERS_MAX {
+        return Err(refused("players", format!("more than {PLAYERS_MAX}")));
     }
     let mut seen = BTreeSet::new();
     for (at, player) in players.iter().enumerate() {

@@ -9,7 +9,10 @@ use super::{
     record::{Hold, Match, Next, Reason, ServerClaim, Stage},
     world::World,
 };
-use crate::{model::Server, store::Timestamp};
+use crate::{
+    model::Server,
+    store::{Timestamp, Unavailable, Version},
+};
 
 /// How long after the end of its lease a match that no store knows is left to whoever may still know it.
 const ORPHAN_GRACE: Duration = Duration::from_secs(30);
@@ -82,7 +85,51 @@ pub(crate) async fn check<W: World>(world: &W, server: i64) -> Result<(), Stop> 
     let Some(finish) = left_behind(&seen, &known, &judge) else {
         return Ok(());
     };
-    let api = world.match_api(&seen);
+    match repair(world, &seen, &known, version, finish).await? {
+        Some(mut work) => work.drive().await,
+        // Somebody else has it by now.
+        None => Ok(()),
+    }
+}
+
+/// What became of the wish to keep a server from being claimed.
+#[derive(Debug)]
+pub(crate) enum Kept<'w, W> {
+    /// Nobody claims it until this work is driven to its end, which makes it free again.
+    Ours(Box<Work<'w, W>>),
+    /// This match, or work on the server, has it.
+    By(String),
+    /// Somebody was quicker: look again.
+    Changed,
+}
+
+/// Keeps a server that is free from being claimed.
+///
+/// # Errors
+/// The store is away.
+pub(crate) async fn keep<'w, W: World>(
+    world: &'w W,
+    server: &Server,
+) -> Result<Kept<'w, W>, Unavailable> {
+    let (known, version) = read_server(world, server.id).await?;
+    if let Some(id) = known.match_id {
+        return Ok(Kept::By(id));
+    }
+    let work = repair(world, server, &known, version, None).await?;
+    Ok(work.map_or(Kept::Changed, |work| Kept::Ours(Box::new(work))))
+}
+
+/// Claims a free server for work on itself: the match that is to be `finish`ed there, and its metadata. `None`: it is
+/// not free any more.
+async fn repair<'w, W: World>(
+    world: &'w W,
+    seen: &Server,
+    known: &ServerClaim,
+    version: Option<Version>,
+    finish: Option<String>,
+) -> Result<Option<Work<'w, W>>, Unavailable> {
+    let server = seen.id;
+    let api = world.match_api(seen);
     let hold = Hold {
         server,
         fence: known
@@ -103,17 +150,8 @@ pub(crate) async fn check<W: World>(world: &W, server: i64) -> Result<(), Stop> 
         fence: hold.fence,
         match_id: Some(repair.id.clone()),
     };
-    let work = Work::create(
-        world,
-        repair,
-        Vec::new(),
-        Some((claimed.put(server), version)),
-    );
-    match work.await? {
-        Some(mut work) => work.drive().await,
-        // Somebody else has it by now.
-        None => Ok(()),
-    }
+    let claimed = Some((claimed.put(server), version));
+    Work::create(world, repair, Vec::new(), claimed).await
 }
 
 /// What a server that is free in the store still shows of an earlier match, and the match to be finished there.

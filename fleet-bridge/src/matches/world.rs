@@ -109,6 +109,10 @@ pub(crate) trait World: Send + Sync {
     /// The Fleet itself allocates servers: candidates are ours already, and are given back when they are not taken.
     fn allocates(&self) -> bool;
 
+    /// Has one more server started where this match could run, if the settings allow it. Failures are the implementor's
+    /// to report: it is tried again later.
+    fn scale_up(&self, record: &Match) -> impl Future<Output = ()> + Send;
+
     /// Tells the Fleet that a server which it allocated is free again.
     fn deallocate(&self, server: i64) -> impl Future<Output = Result<(), Failed>> + Send;
 
