@@ -6,6 +6,7 @@ mod events;
 mod index;
 mod match_voice;
 mod matches;
+mod operations;
 mod outage;
 mod processes;
 mod voice_node;
