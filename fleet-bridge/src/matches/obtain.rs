@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use super::{
-    flow::{Stop, Work, new_id, read_match},
-    record::{Background, KeyOwner, Match, Read, Stage},
+    flow::{Read, Stop, Work, new_id, read_match},
+    record::{Background, KeyOwner, Match, Stage},
     request::MatchRequest,
     world::World,
 };

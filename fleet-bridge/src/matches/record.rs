@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     model::{ConnectionInfo, Keys, Server, convert},
-    store::{Key, NewEvent, Put, Timestamp, Version},
+    store::{Key, NewEvent, Put, Timestamp},
 };
 
 /// How long whoever works on a match has it for itself. Every step renews this; nobody who is alive takes longer for
@@ -489,13 +489,6 @@ impl Match {
             .to_string(),
         }
     }
-}
-
-/// A document with the version under which it was read.
-#[derive(Clone, Debug)]
-pub(crate) struct Read<T> {
-    pub(crate) value: T,
-    pub(crate) version: Version,
 }
 
 fn text_of(value: &impl Serialize) -> String {
