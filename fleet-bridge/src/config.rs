@@ -449,11 +449,66 @@ mod tests {
     }
 
     #[test]
+    fn instances_are_read_and_mistakes_are_named() {
+        let matches = "[matches]\nenabled = true\n[instances]\n";
+        let key = "webhook_key_env = \"A\"\n";
+        let variables = [&REQUIRED[..], &[("A", "secret")]].concat();
+        let text = format!(
+            "{matches}create = true\njoin = true\ndelete = true\ncreate_seconds = 3600\n{key}\
+             webhook_urls = [\"https://hooks.example.com/fleet/\"]\n\
+             [[instances.scale]]\nlocation_setting = 31\ninstances_max = 10"
+        );
+        let read = load(&text, &variables).unwrap().instances;
+        assert!(read.create && read.join && read.delete && read.webhook_key.is_some());
+        assert_eq!(read.create_time, Duration::from_secs(3_600));
+        assert_eq!(read.webhook_urls[0].path(), "/fleet/");
+        let scale = Scale {
+            location_setting: 31,
+            instances_max: 10,
+        };
+        assert_eq!(read.scale, [scale]);
+        for (text, place) in [
+            ("[instances]\ncreate = true", "instances.create: "),
+            ("[instances]\njoin = true", "instances.join: "),
+            (
+                "[instances]\ncreate_seconds = 3601",
+                "instances.create_seconds: ",
+            ),
+            (
+                "[instances]\nwebhook_urls = [\"https://a.example\"]",
+                "instances.webhook_urls: ",
+            ),
+            (
+                "[instances]\nwebhook_key_env = \"A\"\nwebhook_urls = [\"ftp://a.example\"]",
+                "instances.webhook_urls: ",
+            ),
+            (
+                "[[instances.scale]]\nlocation_setting = 0\ninstances_max = 1",
+                "instances.scale[0].location_setting: ",
+            ),
+        ] {
+            let error = load(text, &variables).unwrap_err().to_string();
+            assert!(error.contains(place), "{text}: {error}");
+        }
+    }
+
+    #[test]
     fn the_sample_is_the_default() {
         let config = load(SAMPLE, &REQUIRED).unwrap();
         assert_eq!(config.limit, Limits::default());
         assert_eq!(config.index, IndexSettings::default());
         assert_eq!(config.keys, Keys::default());
+        let (read, default) = (config.instances, InstanceSettings::default());
+        assert_eq!(
+            (read.create, read.join, read.delete, read.create_time),
+            (
+                default.create,
+                default.join,
+                default.delete,
+                default.create_time
+            )
+        );
+        assert!(read.webhook_urls.is_empty() && read.scale.is_empty());
         assert_eq!(config.listen, SocketAddr::from((Ipv4Addr::LOCALHOST, 8090)));
     }
 }

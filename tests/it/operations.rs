@@ -4,7 +4,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     future::Future,
     net::{Ipv4Addr, SocketAddr},
-    sync::{Arc, Mutex},
+    sync::Arc,
     time::Duration,
 };
 
@@ -17,7 +17,7 @@ use mock_game_server::MatchPort;
 use reqwest::{Client, Method, Response};
 use serde_json::{Map, Value, json};
 use sha2::Sha256;
-use tokio::task::JoinSet;
+use tokio::{sync::Mutex, task::JoinSet};
 
 const TOKEN: &str = "local-development-token";
 
@@ -81,7 +81,8 @@ impl Fleet {
 
     async fn service(&self, id: &str) -> Value {
         let services = self.list("services").await;
-        let service = services.iter().find(|it| it["id"].to_string() == id);
+        let id: i64 = id.parse().expect("an id");
+        let service = services.iter().find(|it| it["id"] == id);
         service.expect("the service").clone()
     }
 
@@ -459,21 +460,18 @@ impl Received {
     }
 
     async fn take(State(received): State<Self>, headers: HeaderMap, body: Bytes) -> StatusCode {
-        let signature = headers["bifrost-signature"]
-            .to_str()
-            .expect("text")
-            .to_owned();
+        let signature = headers["bifrost-signature"].to_str().expect("text");
         let body = String::from_utf8(body.into()).expect("text");
-        let mut received = received.0.lock().expect("nobody panics");
-        received.push((signature, body));
-        if received.len() == 1 {
-            return StatusCode::INTERNAL_SERVER_ERROR;
+        let mut received = received.0.lock().await;
+        received.push((signature.to_owned(), body));
+        match received.len() {
+            1 => StatusCode::INTERNAL_SERVER_ERROR,
+            _ => StatusCode::NO_CONTENT,
         }
-        StatusCode::NO_CONTENT
     }
 
-    fn all(&self) -> Vec<(String, String)> {
-        self.0.lock().expect("nobody panics").clone()
+    async fn all(&self) -> Vec<(String, String)> {
+        self.0.lock().await.clone()
     }
 }
 
@@ -519,7 +517,7 @@ async fn the_end_of_an_operation_is_told_until_it_is_heard() {
     };
     eventually(async || metric("delivered").await).await;
     assert!(metric("failed").await.is_some());
-    let received = received.all();
+    let received = received.all().await;
     assert_eq!(received.len(), 2, "{received:?}");
     let expected = bridge.get(&format!("/v1/operations/{id}")).await;
     for (signature, body) in received {

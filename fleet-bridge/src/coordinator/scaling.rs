@@ -25,7 +25,7 @@ impl Coordinator {
             .collect();
         let order = self.index.read(|servers| {
             let servers = servers.values().map(|seen| &*seen.server);
-            preferred(&self.instances.scale, servers, &filters)
+            preferred(&self.instances.scale, &servers, &filters)
         });
         // The number is read and then written: two at once would raise it by one between them.
         let _alone = self.scaling.lock().await;
@@ -85,7 +85,7 @@ enum Raised {
 /// all elsewhere is left out.
 fn preferred<'a>(
     scales: &[Scale],
-    servers: impl Iterator<Item = &'a Server> + Clone,
+    servers: &(impl Iterator<Item = &'a Server> + Clone),
     filters: &[Filter],
 ) -> Vec<Scale> {
     let places: Vec<Filter> = filters.iter().map(place).collect();
@@ -129,7 +129,7 @@ mod tests {
     use super::*;
     use crate::query::{Rules, Source};
 
-    fn filter(query: serde_json::Value) -> Filter {
+    fn filter(query: &serde_json::Value) -> Filter {
         let rules = Rules {
             state_key: "instance_state",
             per_page_max: 100,
@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[track_caller]
-    fn check(query: serde_json::Value, expected: &[i64]) {
+    fn check(query: &serde_json::Value, expected: &[i64]) {
         let servers = [
             server(1, 31, "limburg", "duel"),
             server(2, 32, "ashburn", "duel"),
@@ -159,24 +159,24 @@ mod tests {
             instances_max: 5,
         };
         let scales = [31, 32, 33, 34].map(scale);
-        let found = preferred(&scales, servers.iter(), &[filter(query)]);
+        let found = preferred(&scales, &servers.iter(), &[filter(query)]);
         let found: Vec<i64> = found.iter().map(|it| it.location_setting).collect();
         assert_eq!(found, expected);
     }
 
     #[test]
     fn settings_whose_servers_fit_come_first() {
-        check(json!({}), &[31, 32, 33, 34]);
-        check(json!({"Metadata": {"mode": "race"}}), &[33, 31, 32, 34]);
+        check(&json!({}), &[31, 32, 33, 34]);
+        check(&json!({"Metadata": {"mode": "race"}}), &[33, 31, 32, 34]);
     }
 
     #[test]
     fn settings_elsewhere_are_left_out() {
-        check(json!({"Location": {"City": "ashburn"}}), &[32, 33, 34]);
+        check(&json!({"Location": {"City": "ashburn"}}), &[32, 33, 34]);
         check(
-            json!({"Location": {"City": "ashburn"}, "Metadata": {"mode": "race"}}),
+            &json!({"Location": {"City": "ashburn"}, "Metadata": {"mode": "race"}}),
             &[33, 32, 34],
         );
-        check(json!({"Location": {"City": "paris"}}), &[34]);
+        check(&json!({"Location": {"City": "paris"}}), &[34]);
     }
 }
