@@ -84,7 +84,7 @@ impl Default for MatchSettings {
             deadline: Duration::from_secs(10),
             deadline_max: Duration::from_secs(60),
             seat_time: Duration::from_secs(60),
-            keep: Duration::from_secs(86_400),
+            keep: Duration::from_secs(3_600),
             sweep: Duration::from_secs(2),
             heartbeat_key: "heartbeat_at".to_owned(),
             heartbeat_max_age: None,

@@ -15,7 +15,7 @@ use super::Coordinator;
 use crate::{
     error::Error,
     matches::{
-        claim::{Judge, Verdict},
+        claim::{Judge, Offer, Verdict},
         policy,
         record::{Match, Place, VoicePlan},
         request::Selector,
@@ -158,18 +158,20 @@ impl Caller {
                 .any(|it| it.server == id && judge.now < it.until)
         };
         self.shared.index.read(|servers| {
-            let all = servers.values().map(|seen| &*seen.server);
             let mut free = Vec::new();
-            for server in all.clone().filter(|server| filter.matches(server)) {
+            let matching = servers.values().filter(|seen| filter.matches(&seen.server));
+            for seen in matching {
                 found.matching += 1;
+                let offer = seen.offer(|server| Offer {
+                    facts: judge.facts(server),
+                    takes_calls: self.shared.games.takes_calls(server),
+                });
                 // What the store says of our own claims is asked when the server is claimed.
-                let count = match judge.verdict(server, u64::MAX) {
-                    Verdict::Free if is_tried(server.id) => &mut found.tried,
-                    Verdict::Free if !self.shared.games.takes_calls(server) => {
-                        &mut found.unreachable
-                    }
+                let count = match judge.verdict_of(&offer.facts, u64::MAX) {
+                    Verdict::Free if is_tried(seen.server.id) => &mut found.tried,
+                    Verdict::Free if !offer.takes_calls => &mut found.unreachable,
                     Verdict::Free => {
-                        free.push(server);
+                        free.push(&*seen.server);
                         continue;
                     }
                     Verdict::Busy => &mut found.busy,
@@ -184,6 +186,7 @@ impl Caller {
             }
             let is_free =
                 |server: &&Server| free.binary_search_by_key(&server.id, |it| it.id).is_ok();
+            let all = servers.values().map(|seen| &*seen.server);
             let taken = all.filter(|server| !is_free(server));
             policy::order(&free, taken, selector.policy, &record.request.players, seed)
         })

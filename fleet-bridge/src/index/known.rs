@@ -5,11 +5,11 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::Arc,
+    sync::{Arc, OnceLock},
     time::Instant,
 };
 
-use crate::model::Server;
+use crate::{matches::claim::Offer, model::Server};
 
 /// A server as an answer showed it.
 #[derive(Clone, Debug)]
@@ -17,6 +17,22 @@ pub(crate) struct Seen {
     /// Before the call was sent.
     pub(crate) asked: Instant,
     pub(crate) server: Arc<Server>,
+    offer: OnceLock<Offer>,
+}
+
+impl Seen {
+    pub(crate) fn new(asked: Instant, server: Arc<Server>) -> Self {
+        Self {
+            asked,
+            server,
+            offer: OnceLock::new(),
+        }
+    }
+
+    /// The server as those who look for one see it, made at the first look.
+    pub(crate) fn offer(&self, make: impl FnOnce(&Server) -> Offer) -> &Offer {
+        self.offer.get_or_init(|| make(&self.server))
+    }
 }
 
 /// The newest answers about the servers of the app.
@@ -72,7 +88,7 @@ impl Known {
     }
 
     fn keep(&mut self, asked: Instant, server: Arc<Server>) {
-        self.servers.insert(server.id, Seen { asked, server });
+        self.servers.insert(server.id, Seen::new(asked, server));
     }
 
     /// A walk that began at `begun` has come to its end, with its pages learned before. Servers that it did not list

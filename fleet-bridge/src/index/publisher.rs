@@ -179,7 +179,7 @@ mod tests {
         let asked = Instant::now();
         let seen = servers.iter().map(|(id, count)| {
             let server = Arc::new(server(*id, *count));
-            (*id, Seen { asked, server })
+            (*id, Seen::new(asked, server))
         });
         (seen.collect(), Some(asked))
     }

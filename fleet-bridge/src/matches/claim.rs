@@ -106,6 +106,24 @@ pub(crate) enum Verdict {
     Stale,
 }
 
+/// What of a server decides whether it may be claimed: read from its metadata once, looked at often.
+#[derive(Clone, Debug)]
+pub(crate) struct Facts {
+    is_up: bool,
+    /// It says that it is idle, or reserved by a claim that may be over.
+    is_offered: bool,
+    heartbeat: Option<Timestamp>,
+    claim: Option<Claim>,
+}
+
+/// A server as those who look for one see it.
+#[derive(Clone, Debug)]
+pub(crate) struct Offer {
+    pub(crate) facts: Facts,
+    /// There is an address at which it takes calls about matches.
+    pub(crate) takes_calls: bool,
+}
+
 /// What is asked of a server beyond being idle.
 #[derive(Clone, Debug)]
 pub(crate) struct Judge<'a> {
@@ -120,42 +138,45 @@ pub(crate) struct Judge<'a> {
 impl Judge<'_> {
     /// Judges a server whose claims our store knows up to `known_fence`, and which it says is free.
     pub(crate) fn verdict(&self, server: &Server, known_fence: u64) -> Verdict {
-        if !server.is_up() {
-            return Verdict::Unwell;
-        }
-        if let Some((key, age_max)) = self.heartbeat
-            && !self.is_recent(server.metadata.get(key), age_max)
-        {
-            return Verdict::Stale;
-        }
-        // Most servers are busy; their claims are not read.
-        if !matches!(state(server, self.keys), IDLE | RESERVED) {
-            return Verdict::Busy;
-        }
-        match self.foreign_claim(&server.metadata, known_fence) {
-            Some(expires_at) if self.is_ahead(expires_at) => Verdict::Claimed(expires_at),
-            _ => Verdict::Free,
+        self.verdict_of(&self.facts(server), known_fence)
+    }
+
+    /// Reads what decides.
+    pub(crate) fn facts(&self, server: &Server) -> Facts {
+        let heartbeat = self.heartbeat.and_then(|(key, _)| server.metadata.get(key));
+        Facts {
+            is_up: server.is_up(),
+            is_offered: matches!(state(server, self.keys), IDLE | RESERVED),
+            heartbeat: heartbeat.and_then(Value::as_str).and_then(timestamp),
+            claim: Claim::read(&server.metadata),
         }
     }
 
-    /// When a claim ends that our store does not know. Every look at the servers asks this of all that seem free, so
-    /// only what is needed for the answer is read.
-    fn foreign_claim(&self, metadata: &Map<String, Value>, known_fence: u64) -> Option<Timestamp> {
-        let claim = metadata.get(CLAIM_KEY)?;
-        let text = |name: &str| claim.get(name).and_then(Value::as_str);
-        text("match").filter(|id| !id.is_empty())?;
-        let is_known = text("owner")? == self.owner && claim.get("fence")?.as_u64()? <= known_fence;
-        timestamp(text("expires_at").filter(|_| !is_known)?)
+    /// Judges by what was read before.
+    pub(crate) fn verdict_of(&self, facts: &Facts, known_fence: u64) -> Verdict {
+        if !facts.is_up {
+            return Verdict::Unwell;
+        }
+        if let Some((_, age_max)) = self.heartbeat
+            && facts
+                .heartbeat
+                .is_none_or(|heard| heard + age_max < self.now)
+        {
+            return Verdict::Stale;
+        }
+        if !facts.is_offered {
+            return Verdict::Busy;
+        }
+        let is_known = |claim: &&Claim| claim.owner == self.owner && claim.fence <= known_fence;
+        match facts.claim.as_ref().filter(|claim| !is_known(claim)) {
+            Some(claim) if self.is_ahead(claim.expires_at) => Verdict::Claimed(claim.expires_at),
+            _ => Verdict::Free,
+        }
     }
 
     /// Whether a time has not certainly passed.
     pub(crate) fn is_ahead(&self, time: Timestamp) -> bool {
         self.now <= time + CLOCK_SKEW
-    }
-
-    fn is_recent(&self, heartbeat: Option<&Value>, age_max: Duration) -> bool {
-        let heard = heartbeat.and_then(Value::as_str).and_then(timestamp);
-        heard.is_some_and(|heard| self.now <= heard + age_max)
     }
 }
 

@@ -1,6 +1,8 @@
 //! What the store keeps of a match and of a server, and which steps a match can take.
 
-use std::time::Duration;
+mod shared;
+
+use std::{sync::Arc, time::Duration};
 
 use chrono::DateTime;
 use serde::{Deserialize, Serialize};
@@ -40,7 +42,9 @@ pub(crate) struct Match {
     pub(crate) key: Option<String>,
     /// Hash of the request, to notice the key with another one.
     pub(crate) digest: String,
-    pub(crate) request: MatchRequest,
+    /// What was asked for; it does not change, and every step copies the record.
+    #[serde(with = "shared")]
+    pub(crate) request: Arc<MatchRequest>,
     pub(crate) created_at: Timestamp,
     /// Until when a server is looked for.
     pub(crate) give_up_at: Timestamp,
@@ -274,7 +278,7 @@ impl Match {
             purpose: Purpose::Match,
             key: None,
             digest: String::new(),
-            request,
+            request: Arc::new(request),
             created_at: now,
             give_up_at,
             background: None,
