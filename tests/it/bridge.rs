@@ -404,7 +404,10 @@ async fn readiness_asks_the_fleet_once_for_many_probes() {
         let answer = probe.await.expect("no panic").expect("an answer");
         assert_eq!(answer.status(), 503);
         let body: Value = answer.json().await.expect("JSON");
-        assert_eq!(body, json!({"ready": false, "fleet": "unauthenticated", "store": "ok"}));
+        assert_eq!(
+            body,
+            json!({"ready": false, "fleet": "unauthenticated", "store": "ok"})
+        );
     }
     assert_eq!(bridge.fleet.requests().len(), 1);
 }
@@ -456,7 +459,10 @@ async fn a_prober_that_goes_away_does_not_start_another_fleet_call() {
     let answer = answer.expect("an answer");
     assert_eq!(answer.status(), 503);
     let body: Value = answer.json().await.expect("JSON");
-    assert_eq!(body, json!({"ready": false, "fleet": "unavailable", "store": "ok"}));
+    assert_eq!(
+        body,
+        json!({"ready": false, "fleet": "unavailable", "store": "ok"})
+    );
     let listener = listener.into_std().expect("a listener");
     assert!(listener.accept().is_err(), "the Fleet was called twice");
 }

@@ -1,244 +1,30 @@
 //! Create, Join and Delete through a real bridge, over a simulated Fleet with a game server for each running service.
 
+mod ground;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
-    future::Future,
-    net::{Ipv4Addr, SocketAddr},
+    net::Ipv4Addr,
     sync::Arc,
     time::Duration,
 };
 
 use axum::{Router, body::Bytes, extract::State, routing::post};
-use fleet_bridge::{Config, InstanceSettings, MatchSettings, Scale, Server, StoreConfig};
+use fleet_bridge::{InstanceSettings, StoreConfig};
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use http::{HeaderMap, StatusCode};
 use mock_fleet::{ApiVersion, World};
-use mock_game_server::MatchPort;
-use reqwest::{Client, Method, Response};
+use reqwest::Method;
 use serde_json::{Map, Value, json};
 use sha2::Sha256;
 use tokio::{sync::Mutex, task::JoinSet};
 
-const TOKEN: &str = "local-development-token";
-
-const PAUSE: Duration = Duration::from_millis(20);
-
-/// Longer than anything here takes on a slow machine.
-const WAIT_MAX: Duration = Duration::from_secs(30);
+use self::ground::{Bridge, Fleet, WAIT_MAX, eventually, expect, instance, scaling, settings};
 
 /// The Fleet's name of the call that says how many instances a location setting has.
 const SETTING_READ: &str = "operation=\"get_app_location_setting_by_id\"";
 
 const WEBHOOK_KEY: &str = "webhook-key";
-
-/// A Fleet of one app, and what plays its containers.
-struct Fleet {
-    http: Client,
-    url: String,
-    app: u64,
-    /// Its location setting.
-    setting: i64,
-}
-
-impl Fleet {
-    /// One location setting with so many servers.
-    async fn start(servers: u32) -> Self {
-        let text = include_str!("../worlds/bench.toml");
-        let mut world = World::from_toml(text, "bench.toml").expect("a world");
-        let app = world.apps.first_mut().expect("an app");
-        let setting = app.location_settings.first_mut().expect("a setting");
-        setting.num_instances = servers;
-        Self::of(world, ApiVersion::default(), 1).await
-    }
-
-    async fn of(mut world: World, api: ApiVersion, app: u64) -> Self {
-        world.delays.pending_ms = 20;
-        world.delays.starting_ms = 50;
-        world.delays.stopping_ms = 20;
-        world.delays.scale_step_ms = 10;
-        let mut config = mock_fleet::Config::new(world);
-        config.api = api;
-        let server = mock_fleet::Server::bind(config).await.expect("a fleet");
-        let url = server.base_url();
-        tokio::spawn(server.run(std::future::pending()));
-        let http = Client::builder().no_proxy().build().expect("a client");
-        let mut fleet = Self {
-            http,
-            url,
-            app,
-            setting: 0,
-        };
-        let settings = fleet.list("location-settings").await;
-        fleet.setting = settings[0]["id"].as_i64().expect("an id");
-        let (http, url) = (fleet.http.clone(), fleet.url.clone());
-        tokio::spawn(play(http, url, app, api == ApiVersion::V0_9_5));
-        fleet
-    }
-
-    async fn list(&self, what: &str) -> Vec<Value> {
-        list(&self.http, &self.url, self.app, what).await
-    }
-
-    async fn service(&self, id: &str) -> Value {
-        let services = self.list("services").await;
-        let id: i64 = id.parse().expect("an id");
-        let service = services.iter().find(|it| it["id"] == id);
-        service.expect("the service").clone()
-    }
-
-    async fn instances(&self) -> u64 {
-        let settings = self.list("location-settings").await;
-        settings[0]["numInstances"].as_u64().expect("a number")
-    }
-}
-
-async fn list(http: &Client, url: &str, app: u64, what: &str) -> Vec<Value> {
-    let url = format!("{url}/v1/apps/{app}/{what}?perPage=100");
-    let answer = http.get(url).bearer_auth(TOKEN).send().await;
-    let mut page: Value = answer.expect("an answer").json().await.expect("JSON");
-    match page["data"].take() {
-        Value::Array(items) => items,
-        other => panic!("the Fleet lists {other}"),
-    }
-}
-
-/// Starts a game server for each service that comes up; each says that it is ready where the Fleet wants to know.
-async fn play(http: Client, url: String, app: u64, says_ready: bool) {
-    let mut playing = BTreeSet::new();
-    loop {
-        for service in list(&http, &url, app, "services").await {
-            let id = service["id"].as_i64().expect("an id");
-            if service["status"] != "running" || !playing.insert(id) {
-                continue;
-            }
-            let mut config = mock_game_server::Config::local(&url, TOKEN, id).expect("settings");
-            config.match_port = Some(MatchPort::Own);
-            let server = mock_game_server::Server::bind(config).await;
-            tokio::spawn(server.expect("a game server").run(std::future::pending()));
-            if says_ready {
-                let url = format!("{url}/v1/services/{id}/autoscaling/ready");
-                let answer = http.post(url).bearer_auth(TOKEN).send().await;
-                assert!(answer.expect("an answer").status().is_success());
-            }
-        }
-        tokio::time::sleep(PAUSE).await;
-    }
-}
-
-fn settings(fleet: &Fleet) -> Config {
-    let mut config = Config::new(fleet.app, &fleet.url, TOKEN).expect("settings");
-    config.listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-    config.matches = Some(MatchSettings {
-        sweep: Duration::from_millis(200),
-        ..MatchSettings::default()
-    });
-    config.instances = InstanceSettings {
-        create: true,
-        join: true,
-        delete: true,
-        ..InstanceSettings::default()
-    };
-    config
-}
-
-fn scaling(fleet: &Fleet, instances_max: u32) -> Vec<Scale> {
-    vec![Scale {
-        location_setting: fleet.setting,
-        instances_max,
-    }]
-}
-
-#[derive(Clone)]
-struct Bridge {
-    http: Client,
-    base: String,
-}
-
-impl Bridge {
-    async fn start(config: Config) -> Self {
-        let server = Server::bind(config).await.expect("a bridge");
-        let base = server.base_url();
-        tokio::spawn(server.run(std::future::pending()));
-        let http = Client::builder().no_proxy().build().expect("a client");
-        Self { http, base }
-    }
-
-    async fn call(&self, method: Method, path: &str, body: Option<&Value>) -> Response {
-        let mut call = self.http.request(method, format!("{}{path}", self.base));
-        if let Some(body) = body {
-            call = call.json(body);
-        }
-        call.send().await.expect("an answer")
-    }
-
-    async fn get(&self, path: &str) -> Value {
-        let answer = self.call(Method::GET, path, None).await;
-        assert_eq!(answer.status(), 200, "{path}");
-        answer.json().await.expect("JSON")
-    }
-
-    async fn delete(&self, path: &str) -> Response {
-        self.call(Method::DELETE, path, None).await
-    }
-
-    async fn post(&self, path: &str, body: &Value) -> Response {
-        self.call(Method::POST, path, Some(body)).await
-    }
-
-    async fn metrics(&self) -> String {
-        let answer = self.call(Method::GET, "/metrics", None).await;
-        answer.text().await.expect("text")
-    }
-
-    /// The id of a new operation.
-    async fn create(&self, body: &Value) -> String {
-        let answer = self.post("/v1/instances", body).await;
-        assert_eq!(answer.status(), 202);
-        let operation: Value = answer.json().await.expect("JSON");
-        operation["id"].as_str().expect("an id").to_owned()
-    }
-
-    /// The operation when it is over.
-    async fn done(&self, id: &str) -> Value {
-        let path = format!("/v1/operations/{id}");
-        eventually(async || Some(self.get(&path).await).filter(|it| it["state"] != "pending")).await
-    }
-
-    /// The server of a Create that succeeds.
-    async fn created(&self, body: &Value) -> String {
-        let operation = self.done(&self.create(body).await).await;
-        assert_eq!(operation["state"], "succeeded", "{operation}");
-        instance(&operation)
-    }
-}
-
-fn instance(of: &Value) -> String {
-    of["instance"]["id"].as_str().expect("an id").to_owned()
-}
-
-/// Asks until there is an answer.
-async fn eventually<T, F: Future<Output = Option<T>>>(mut ask: impl FnMut() -> F) -> T {
-    let asking = async {
-        loop {
-            if let Some(answer) = ask().await {
-                return answer;
-            }
-            tokio::time::sleep(PAUSE).await;
-        }
-    };
-    let answer = tokio::time::timeout(WAIT_MAX, asking).await;
-    answer.expect("it does not happen")
-}
-
-async fn expect(answer: Response, status: u16, kind: &str) {
-    let found = answer.status();
-    let body: Value = answer.json().await.expect("JSON");
-    assert_eq!(
-        (found.as_u16(), &body["kind"]),
-        (status, &json!(kind)),
-        "{body}"
-    );
-}
 
 #[tokio::test]
 async fn create_takes_an_idle_server_and_runs_a_match_there() {
