@@ -22,7 +22,7 @@ use crate::{
     customers::Customer,
     grid::{Timing, UsageLimits},
 };
-use sources::{customer_source, named_secret};
+use sources::customer_source;
 
 /// Everything the gateway needs to know.
 #[derive(Clone, Debug)]
@@ -362,8 +362,7 @@ fn internal(
     let mut users = Vec::with_capacity(file.users.len());
     for (at, user) in file.users.into_iter().enumerate() {
         let section = format!("internal.users[{at}]");
-        let password = named_secret(
-            settings,
+        let password = settings.named_secret(
             &section,
             user.password_env.as_deref(),
             ("password_file", user.password_file.as_deref()),

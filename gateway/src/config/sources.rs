@@ -1,9 +1,9 @@
 //! Where customers come from, and secrets that settings name.
 
-use std::{collections::BTreeSet, path::Path};
+use std::collections::BTreeSet;
 
 use gateway_api::{Jwk, is_published};
-use service::{Secret, Settings, SettingsError};
+use service::{Settings, SettingsError};
 
 use super::{CustomerSource, file::File, seconds};
 use crate::customers::{Customer, CustomerKey};
@@ -35,8 +35,7 @@ pub(super) fn customer_source(
             }
             Ok(CustomerSource::Http {
                 url: url.clone(),
-                token: named_secret(
-                    settings,
+                token: settings.named_secret(
                     "customer_api",
                     api.token_env.as_deref(),
                     ("token_file", api.token_file.as_deref()),
@@ -45,29 +44,6 @@ pub(super) fn customer_source(
             })
         }
         _ => Err(settings.error("customer_api", "it needs either url or file")),
-    }
-}
-
-/// A secret whose variable or file the settings name.
-pub(super) fn named_secret(
-    settings: &Settings,
-    section: &str,
-    variable: Option<&str>,
-    (file_key, file): (&str, Option<&Path>),
-) -> Result<Option<Secret>, SettingsError> {
-    match (variable, file) {
-        (None, None) => Ok(None),
-        (Some(name), None) => match settings.variable(name) {
-            Some(text) => Ok(Some(text.to_owned().into())),
-            None => Err(settings.error(section, format!("the variable {name} is not set"))),
-        },
-        (None, Some(path)) => settings
-            .secret_file(&format!("{section}.{file_key}"), path)
-            .map(Some),
-        (Some(_), Some(_)) => Err(settings.error(
-            section,
-            format!("a variable and {file_key} are set: keep one"),
-        )),
     }
 }
 
