@@ -360,7 +360,8 @@ fn a_creation_that_is_repeated_elsewhere_is_one() {
 
 #[test]
 fn many_faults_at_random_do_no_harm() {
-    for seed in 0..400 {
+    // The last has found something once.
+    for seed in (0..500).chain([1681]) {
         for has_fences in [false, true] {
             let script = Script {
                 servers: 2,

@@ -85,12 +85,12 @@ impl<W: World> Work<'_, W> {
         kind.map(|kind| next.event(kind)).into_iter().collect()
     }
 
-    /// Reads the record again. Whoever else has begun to work on it meanwhile has it.
-    pub(super) async fn refresh(&mut self) -> Step {
+    /// Reads the record again, and says whether it has changed: then what to do must be decided anew. Whoever else has begun to work on it meanwhile has it.
+    pub(super) async fn refresh(&mut self) -> Result<bool, Halt> {
         let read = read_match(self.world, &self.record.id).await?;
         let read = read.ok_or(Halt::Stop(Stop::Superseded))?;
         if read.version == self.version {
-            return Ok(());
+            return Ok(false);
         }
         let worker = read.value.worker;
         let is_others = worker.is_some_and(|it| it.id != self.me && it.until > self.world.now());
@@ -99,6 +99,6 @@ impl<W: World> Work<'_, W> {
         }
         self.record = read.value;
         self.version = read.version;
-        Ok(())
+        Ok(true)
     }
 }

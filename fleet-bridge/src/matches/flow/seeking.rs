@@ -27,7 +27,9 @@ const CLAIMS_MAX: usize = 16;
 
 impl<W: World> Work<'_, W> {
     pub(super) async fn seek(&mut self) -> Step {
-        self.refresh().await?;
+        if self.refresh().await? {
+            return Ok(());
+        }
         if let Some(reason) = self.must_end() {
             let mut next = self.record.clone();
             next.stage = Stage::Ended(reason);
