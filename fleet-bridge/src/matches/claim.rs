@@ -91,6 +91,12 @@ pub(crate) fn running_match(server: &Server) -> Option<&str> {
     server.metadata.get("match_id").and_then(Value::as_str)
 }
 
+/// Whether the metadata contradict themselves: a server is occupied, by no match. A game server writes both at once, so
+/// one of them is of an update that arrived late.
+pub(crate) fn is_empty(server: &Server, keys: &Keys) -> bool {
+    state(server, keys) == OCCUPIED && running_match(server) == Some("")
+}
+
 /// Whether a server may be claimed, and if not, why.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {

@@ -158,9 +158,10 @@ async fn repair<'w, W: World>(
 fn left_behind(server: &Server, known: &ServerClaim, judge: &Judge<'_>) -> Option<Option<String>> {
     let state = claim::state(server, judge.keys);
     let Some(claim) = Claim::read(&server.metadata) else {
-        // Reserved for nobody: two updates of which the older one arrived last.
+        // Nobody's: two updates of which the older one arrived last.
+        let is_left = state == claim::RESERVED || claim::is_empty(server, judge.keys);
         let is_released = server.metadata.contains_key(claim::CLAIM_KEY);
-        return (is_released && state == claim::RESERVED).then_some(None);
+        return (is_released && is_left).then_some(None);
     };
     let is_known = claim.owner == judge.owner && claim.fence <= known.fence;
     let is_over = |until: Timestamp, grace: Duration| is_known || !judge.is_ahead(until + grace);

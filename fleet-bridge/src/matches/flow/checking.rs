@@ -62,10 +62,10 @@ impl<W: World> Work<'_, W> {
             self.world.keys().instance_state.clone(),
             json!(claim::OCCUPIED),
         );
+        let running = ("match_id".to_owned(), json!(self.record.id));
         let claim = (claim::CLAIM_KEY.to_owned(), self.claim_of(hold).to_value());
-        self.world
-            .write(hold.server, Map::from_iter([state, claim]))
-            .await
+        let picture = Map::from_iter([state, running, claim]);
+        self.world.write(hold.server, picture).await
     }
 
     /// Writes the claim anew: its lease has been renewed.

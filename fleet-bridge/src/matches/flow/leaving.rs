@@ -6,8 +6,9 @@ use super::{Halt, Step, Stop, Work, new_id, read_server};
 use crate::matches::{
     claim::{self, Claim},
     record::{Hold, Match, Next, ServerClaim, Stage, Tried},
-    world::{Failed, Finished, World},
+    world::{Doing, Failed, Finished, World},
 };
+use crate::model::Server;
 
 impl<W: World> Work<'_, W> {
     pub(super) async fn leave_for(&mut self, next_step: Next) -> Step {
@@ -132,10 +133,14 @@ impl<W: World> Work<'_, W> {
                 Err(Failed::Unclear) => return false,
                 // Somebody who does not know our store has claimed it since: hands off.
                 Ok(server) if self.is_foreign(&server, hold) => return true,
-                Ok(server) if claim::state(&server, self.world.keys()) == claim::RESERVED => {
-                    claim.insert(self.world.keys().instance_state.clone(), claim::IDLE.into());
-                }
-                Ok(_) => {}
+                Ok(server) => match self.is_left_by_nobody(&server, hold).await {
+                    Some(true) => {
+                        let state = self.world.keys().instance_state.clone();
+                        claim.insert(state, claim::IDLE.into());
+                    }
+                    Some(false) => {}
+                    None => return false,
+                },
             }
         }
         let server = match self.world.write(hold.server, claim).await {
@@ -146,7 +151,7 @@ impl<W: World> Work<'_, W> {
         let is_left = match claim::state(&server, self.world.keys()) {
             claim::RESERVED => true,
             claim::OCCUPIED => {
-                let running = claim::running_match(&server);
+                let running = claim::running_match(&server).filter(|id| !id.is_empty());
                 hold.finish.is_some() && running.is_none_or(|id| Some(id) == hold.finish.as_deref())
             }
             _ => false,
@@ -160,5 +165,22 @@ impl<W: World> Work<'_, W> {
         );
         let written = self.world.write(hold.server, Map::from_iter([state])).await;
         !matches!(written, Err(Failed::Unclear))
+    }
+
+    /// Whether the metadata say that the server is taken, and nobody has it; `None` while the game server, whose word
+    /// counts, cannot be asked.
+    async fn is_left_by_nobody(&self, server: &Server, hold: &Hold) -> Option<bool> {
+        let keys = self.world.keys();
+        if !claim::is_empty(server, keys) {
+            return Some(claim::state(server, keys) == claim::RESERVED);
+        }
+        if hold.api.is_empty() {
+            return Some(true);
+        }
+        match self.world.doing(&hold.api).await {
+            Doing::Nothing | Doing::Unknown => Some(true),
+            Doing::Runs(_) => Some(false),
+            Doing::Unclear => None,
+        }
     }
 }
