@@ -6,6 +6,7 @@ mod close;
 mod http;
 mod main_stream;
 mod room_stream;
+mod socket;
 mod stream;
 
 pub(crate) use client::{Client, Membership};

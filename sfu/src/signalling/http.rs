@@ -11,7 +11,7 @@ use axum::{
 use http::StatusCode;
 use sfu_core::limits::FRAME_BYTES_MAX;
 
-use super::{main_stream, room_stream};
+use super::{main_stream, room_stream, socket::Socket};
 use crate::{
     control::{Control, Phase},
     metrics::Connection,
@@ -57,7 +57,7 @@ async fn main(State(control): State<Arc<Control>>, upgrade: WebSocketUpgrade) ->
     };
     limited(upgrade).on_upgrade(async move |socket| {
         let _open = control.metrics.connection(Connection::WebSocket);
-        main_stream::serve(control, socket, stranger).await;
+        main_stream::serve(control, Socket::Web(socket), stranger).await;
     })
 }
 
@@ -74,7 +74,7 @@ async fn room(
     };
     limited(upgrade).on_upgrade(async move |socket| {
         let _open = control.metrics.connection(Connection::WebSocket);
-        room_stream::serve(control, socket, ticket).await;
+        room_stream::serve(control, Socket::Web(socket), ticket).await;
     })
 }
 

@@ -5,7 +5,6 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use axum::extract::ws::WebSocket;
 use bytes::Bytes;
 use sfu_core::{
     Join, MainCommand, Position, RoomInfo, RoomKey,
@@ -19,6 +18,7 @@ use tokio::{
 use super::{
     Client,
     close::Close,
+    socket::Socket,
     stream::{Incoming, Stream, turn},
 };
 use crate::{
@@ -40,11 +40,7 @@ enum Answer {
 }
 
 /// Serves a main stream to its end.
-pub(super) async fn serve(
-    control: Arc<Control>,
-    socket: WebSocket,
-    stranger: OwnedSemaphorePermit,
-) {
+pub(super) async fn serve(control: Arc<Control>, socket: Socket, stranger: OwnedSemaphorePermit) {
     let mut main = MainStream {
         stream: Stream::new(socket, control.streams),
         control,
@@ -118,7 +114,7 @@ impl MainStream {
     async fn handle(&mut self, incoming: Incoming) -> Result<(), Option<Close>> {
         let (frame, since) = match incoming {
             Incoming::Frame(frame, since) => (frame, since),
-            Incoming::Ended => return Err(None),
+            Incoming::Left | Incoming::Lost => return Err(None),
             Incoming::Close(close) => return Err(Some(close)),
         };
         let (id, method, result) = match Request::parse(&frame) {
