@@ -35,8 +35,12 @@ pub(super) async fn serve(control: Arc<Control>, socket: Socket, ticket: Ticket)
         room: ticket.room,
         peer: ticket.seat.peer,
     };
+    let settings = match &socket {
+        Socket::Web(_) => control.web,
+        Socket::Quic(_) => control.quic,
+    };
     let mut room = RoomStream {
-        stream: Stream::new(socket, control.streams),
+        stream: Stream::new(socket, settings),
         outlets,
         place,
         control,
@@ -170,7 +174,7 @@ impl RoomStream {
             Err(FrameError::Garbage | FrameError::NoRequest) => return Err(Close::Garbage),
         };
         self.control.metrics.call("unknown", CallOutcome::Rejected);
-        if self.control.streams.log_rejected {
+        if self.stream.settings().log_rejected {
             tracing::info!("refused: {problem}");
         }
         self.stream
