@@ -157,6 +157,7 @@ fn shard_settings(
             concurrent_streams: limit.concurrent_streams,
         },
         bundle_time: config.internal.bundle_events,
+        voice_coalescing: config.internal.voice_coalescing,
         candidates,
         hanging_call: config.internal.log_hanging_api_calls,
         log_rejected: config.internal.log_rejected_api_calls,

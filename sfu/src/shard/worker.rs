@@ -1,6 +1,7 @@
 //! The loop of a shard: take packets and requests, forward, poll, send, sleep.
 
 mod forward;
+mod pressure;
 mod routing;
 
 use std::{
@@ -19,7 +20,10 @@ use nix::{
 use sfu_core::{Command, DropReason, PeerId, RoomLimits, RoomNumber, wire::datagram::Datagram};
 use tokio::sync::mpsc;
 
-use self::routing::{Owner, hand, is_stale, owner};
+use self::{
+    pressure::Pressure,
+    routing::{Owner, hand, is_stale, owner},
+};
 use super::{
     Arrival, QuicSettings, QuicTls, ShardNumber,
     inbox::{Handed, Inbox, Request},
@@ -53,6 +57,8 @@ pub(crate) struct ShardSettings {
     pub(crate) limits: RoomLimits,
     /// How long updates for one peer are gathered.
     pub(crate) bundle_time: Duration,
+    /// How long voice waits for more to go with while the shard is busy.
+    pub(crate) voice_coalescing: Duration,
     /// Our addresses as clients know them.
     pub(crate) candidates: Vec<SocketAddr>,
     /// Calls that take longer are told in the log.
@@ -94,6 +100,7 @@ pub(crate) struct Shard {
     outbox: Outbox,
     voice: Vec<Voice>,
     sent: Sent,
+    pressure: Pressure,
     is_stopping: bool,
 }
 
@@ -131,6 +138,7 @@ impl Shard {
             outbox: Outbox::default(),
             voice: Vec::new(),
             sent: Sent::default(),
+            pressure: Pressure::default(),
             is_stopping: false,
             settings,
         })
@@ -142,7 +150,13 @@ impl Shard {
             self.sleep();
             let began = Instant::now();
             self.round(began);
-            self.counters.busy(began.elapsed());
+            let ended = Instant::now();
+            self.counters.busy(ended.duration_since(began));
+            self.pressure.worked(began, ended);
+            self.sessions.hold = match self.pressure.is_high() {
+                true => self.settings.voice_coalescing,
+                false => Duration::ZERO,
+            };
         }
     }
 

@@ -25,7 +25,6 @@ pub(crate) struct Member {
     pub(crate) room: Stream,
     pub(crate) peer: u64,
     pub(crate) media: u64,
-    pub(crate) joined: Value,
 }
 
 impl World {
@@ -65,7 +64,6 @@ impl World {
             room: stream,
             peer: joined["own_peer_id"].as_u64().expect("an id"),
             media,
-            joined,
         }
     }
 }

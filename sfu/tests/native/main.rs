@@ -4,7 +4,6 @@ mod address;
 mod client;
 mod limits;
 #[path = "../media/packet.rs"]
-#[expect(dead_code, reason = "other tests use the rest of it")]
 mod packet;
 mod sessions;
 mod voice;
