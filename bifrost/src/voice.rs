@@ -118,6 +118,7 @@ pub(crate) struct Voice {
     gateway_url: String,
     sfu_address: SocketAddr,
     webrtc_address: SocketAddr,
+    quic_address: SocketAddr,
     metrics_address: Option<SocketAddr>,
     access_key: AccessKey,
     /// Its files are read until the end.
@@ -155,9 +156,12 @@ impl Voice {
         let addresses = (
             server.http_addr(),
             server.webrtc_addr(),
+            server.quic_addr(),
             server.metrics_addr(),
         );
-        let (Some(sfu_address), Some(webrtc_address), metrics_address) = addresses else {
+        let (Some(sfu_address), Some(webrtc_address), Some(quic_address), metrics_address) =
+            addresses
+        else {
             bail!("the voice server listens nowhere");
         };
         let sfu = Program::start("the voice server", async move |shutdown| {
@@ -173,6 +177,7 @@ impl Voice {
             gateway_url,
             sfu_address,
             webrtc_address,
+            quic_address,
             metrics_address,
             access_key,
             certificate,
@@ -241,6 +246,7 @@ impl Voice {
             ("gateway", self.gateway_url.clone()),
             ("voice server", self.sfu_address.to_string()),
             ("voice (UDP)", self.webrtc_address.to_string()),
+            ("native (QUIC)", self.quic_address.to_string()),
         ];
         let key = ("access key", self.access_key.expose());
         first.into_iter().chain(metrics).chain([key]).collect()
@@ -270,6 +276,8 @@ impl Voice {
                 "gateway": self.gateway_url,
                 "sfu": self.sfu_address.to_string(),
                 "webrtc": self.webrtc_address.to_string(),
+                "quic": self.quic_address.to_string(),
+                "certificate_sha256": self.certificate.sha256(),
                 "metrics": self.metrics_address.map(|address| format!("http://{address}/metrics")),
                 "access_key": self.access_key.expose(),
             });
@@ -393,6 +401,12 @@ async fn bind_sfu(
             "privatekey_file": files.privatekey_file,
             "webrtc_binding": webrtc.address(note).to_string(),
             "webrtc_candidates": ["127.0.0.1"],
+        },
+        // Native clients find it where web clients do, over UDP.
+        "quic": {
+            "binding": address.to_string(),
+            "certificate_file": files.certificate_file,
+            "privatekey_file": files.privatekey_file,
         },
         "metrics": { "binding": metrics.address(note).to_string() },
     });

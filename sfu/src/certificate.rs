@@ -11,6 +11,7 @@ use rustls::{
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
 };
 use service::SettingsError;
+use sha2::{Digest as _, Sha256};
 use tempfile::TempDir;
 
 use crate::config::Tls;
@@ -72,6 +73,7 @@ pub(crate) fn read(files: &Tls) -> Result<ServerConfig, SettingsError> {
 #[derive(Debug)]
 pub struct SelfSigned {
     folder: TempDir,
+    sha256: String,
 }
 
 /// Why there is no self-signed certificate.
@@ -105,6 +107,7 @@ impl SelfSigned {
         params.not_after = day(today + Days::new(12));
         let certificate = params.self_signed(&key)?;
         let made = Self {
+            sha256: sha256(certificate.der()),
             folder: tempfile::Builder::new().prefix("bifrost-").tempdir()?,
         };
         let files = made.files();
@@ -114,6 +117,11 @@ impl SelfSigned {
         Ok(made)
     }
 
+    /// The SHA-256 of the certificate, in hexadecimal digits.
+    pub fn sha256(&self) -> &str {
+        &self.sha256
+    }
+
     /// The files, which go when this is dropped.
     pub fn files(&self) -> Tls {
         Tls {
@@ -121,6 +129,11 @@ impl SelfSigned {
             privatekey_file: self.folder.path().join("privkey.pem"),
         }
     }
+}
+
+fn sha256(bytes: &[u8]) -> String {
+    let digest = Sha256::digest(bytes);
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]

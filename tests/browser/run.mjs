@@ -6,6 +6,8 @@ import os from 'node:os';
 import fs from 'node:fs';
 import path from 'node:path';
 import crypto from 'node:crypto';
+import readline from 'node:readline';
+import { spawn } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { createRequire } from 'node:module';
 import { chromium } from 'playwright-core';
@@ -25,6 +27,9 @@ for (let i = 0; i < av.length; i++) {
   else if (k === '--access-key') opt.key = v();
   else if (k === '--sfu') opt.sfu = v();
   else if (k === '--standalone') opt.standalone = true;
+  else if (k === '--quic') opt.quic = v();
+  else if (k === '--certificate-sha256') opt.hash = v();
+  else if (k === '--native') opt.native = v();
   else if (k === '--scenario') opt.scenario = v().split(',');
   else if (k === '--skip') opt.skip = v().split(',');
   else if (k === '--json') opt.json = true;
@@ -39,7 +44,7 @@ for (let i = 0; i < av.length; i++) {
   else usage(`unknown option ${k}`);
 }
 function usage(msg) {
-  console.error(`${msg}\nusage: node run.mjs (--gateway https://127.0.0.1:7000 | --standalone) --access-key KEY [--sfu host:port] [--scenario a,b|all] [--skip a,b] [--json] [--seconds N] [--mic tone|fake] [--sdk-src DIR] [--native-rate] [--verbose] [--list]`);
+  console.error(`${msg}\nusage: node run.mjs (--gateway https://127.0.0.1:7000 | --standalone) --access-key KEY [--sfu host:port] [--quic host:port --certificate-sha256 HEX --native PROGRAM] [--scenario a,b|all] [--skip a,b] [--json] [--seconds N] [--mic tone|fake] [--sdk-src DIR] [--native-rate] [--verbose] [--list]`);
   process.exit(2);
 }
 
@@ -486,7 +491,58 @@ const S = {
       return { initMs: r1(i.ms), joinMs: r1(j.ms) };
     });
   },
+
+  // a page over WebTransport, the real web client over its data channel, and a native program: one room
+  'three-transports': async () => {
+    if (!opt.quic || !opt.hash || !opt.native) return { skip: 'needs --quic, --certificate-sha256 and --native' };
+    const room = newRoom('tt'), token = (user) => tok(room, user, { audience: 'sfu' });
+    const page = await browserCtx.newPage();
+    try {
+      await page.goto(new URL('/native', pageUrl).href);
+      await page.waitForFunction('window.N && window.N.ready');
+      const own = await deadline(page.evaluate((o) => window.N.join(o), { address: opt.quic, hash: opt.hash, token: token('page'), room, user: 'page' }), 8000, 'the page did not join over WebTransport');
+      return await withClients(['A'], async (A) => {
+        await A.enter(room, at());
+        const a = await A.call('talk', freq(0));
+        const native = nativeVoice(room, token('native'), opt.seconds + 4);
+        const media = await deadline(native.media, 8000, 'the native program did not join');
+        await page.evaluate(() => window.N.talk());
+        await sleep(1500);
+        await A.call('reset');
+        const before = await page.evaluate(() => window.N.heard);
+        await sleep(opt.seconds * 1000);
+        const after = await page.evaluate(() => window.N.heard);
+        const rate = (m) => ((after[m]?.packets ?? 0) - (before[m]?.packets ?? 0)) / opt.seconds;
+        const byWeb = async (m) => ((await A.rx(m))?.packets ?? 0) / opt.seconds;
+        const figures = { pageHearsNative: r1(rate(media)), pageHearsWeb: r1(rate(a.mediaId)), webHearsPage: r1(await byWeb(own.media)), webHearsNative: r1(await byWeb(media)) };
+        const heard = await deadline(native.heard, (opt.seconds + 8) * 1000, 'the native program did not end');
+        figures.nativeHeardPage = heard[own.media] ?? 0;
+        figures.nativeHeardWeb = heard[a.mediaId] ?? 0;
+        const sequences = after[media].sequences;
+        must(new Set(sequences).size === sequences.length, 'the page got packets twice');
+        for (const [what, pps] of Object.entries(figures)) must(what.startsWith('native') ? pps > opt.seconds * 40 : pps >= 45 && pps <= 56, `${what}: ${pps} (${JSON.stringify(figures)})`);
+        return figures;
+      });
+    } finally {
+      await page.evaluate(() => window.N.leave?.()).catch(() => {});
+      await page.close().catch(() => {});
+    }
+  },
 };
+// Runs the native program; it says which media it talks with, and at its end how many packets of which it has heard.
+function nativeVoice(room, token, seconds) {
+  const child = spawn(opt.native, ['--server', opt.quic, '--certificate-sha256', opt.hash, '--room', room, '--seconds', String(seconds)], { env: { ...process.env, VOICE_TOKEN: token }, stdio: ['ignore', 'pipe', 'inherit'] });
+  const lines = readline.createInterface({ input: child.stdout })[Symbol.asyncIterator]();
+  const next = async () => {
+    const { value, done } = await lines.next();
+    if (done) throw new Fail('the native program ended too early');
+    return JSON.parse(value);
+  };
+  const media = next().then((line) => line.media);
+  const heard = media.then(next).then((line) => line.heard);
+  heard.catch(() => {});
+  return { media, heard };
+}
 // what a voice server cannot decide alone
 const GATEWAY_ONLY = new Set(['audience']);
 const OPTIONAL = new Set(['room-user-data', 'multi-room-token']); // only when named, or with "everything"
@@ -507,8 +563,11 @@ const built = await esbuild.build({
   ...(opt.sdkSrc ? { alias: { '@4players/odin': path.join(opt.sdkSrc, 'index.ts') } } : {}),
 });
 const bundle = built.outputFiles[0].contents;
+const native = await esbuild.build({ entryPoints: [path.join(here, 'native.js')], bundle: true, write: false, format: 'iife', platform: 'browser', target: 'es2022', logLevel: 'error', nodePaths: [path.join(here, 'node_modules')] });
 const site = http.createServer((q, s) => {
   if (q.url.startsWith('/page.js')) { s.writeHead(200, { 'content-type': 'text/javascript' }); s.end(bundle); }
+  else if (q.url.startsWith('/native.js')) { s.writeHead(200, { 'content-type': 'text/javascript' }); s.end(native.outputFiles[0].contents); }
+  else if (q.url.startsWith('/native')) { s.writeHead(200, { 'content-type': 'text/html' }); s.end('<!doctype html><meta charset="utf-8"><title>WebTransport</title><script src="/native.js"></script>'); }
   else { s.writeHead(200, { 'content-type': 'text/html' }); s.end(fs.readFileSync(path.join(here, 'page.html'))); }
 });
 await new Promise((r) => site.listen(0, '127.0.0.1', r));
@@ -516,7 +575,7 @@ pageUrl = `http://127.0.0.1:${site.address().port}/${opt.nativeRate ? '?native-r
 const profile = fs.mkdtempSync(path.join(os.tmpdir(), 'odin-harness-'));
 browserCtx = await chromium.launchPersistentContext(profile, {
   executablePath: opt.chromium, headless: true, ignoreHTTPSErrors: true, permissions: ['microphone'],
-  args: ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync', '--use-fake-ui-for-media-stream', '--use-fake-device-for-media-stream', '--autoplay-policy=no-user-gesture-required', '--ignore-certificate-errors', '--allow-loopback-in-peer-connection', '--disable-background-timer-throttling', '--disable-backgrounding-occluded-windows', '--disable-renderer-backgrounding', '--disable-dev-shm-usage'],
+  args: ['--no-sandbox', '--disable-gpu', '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync', '--use-fake-ui-for-media-stream', '--use-fake-device-for-media-stream', '--autoplay-policy=no-user-gesture-required', '--ignore-certificate-errors', '--allow-loopback-in-peer-connection', '--disable-background-timer-throttling', '--disable-backgrounding-occluded-windows', '--disable-renderer-backgrounding', '--disable-dev-shm-usage'],
 });
 const version = browserCtx.browser()?.version();
 const nativeRate = await Client.open('probe').then(async (c) => { const r = await c.page.evaluate(() => window.H.nativeRate); await c.close(); return r; });
