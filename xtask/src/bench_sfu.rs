@@ -23,9 +23,6 @@ const BUSY_TRIES: u32 = 4;
 /// Most packets a second of one talker, as the load generator has it.
 const RATE_MAX: f64 = 1_000.0;
 
-/// Microseconds that a coalescing server holds voice back.
-const COALESCING_US: &str = "1000";
-
 /// What is measured.
 #[derive(Args)]
 pub(crate) struct Options {
@@ -35,12 +32,9 @@ pub(crate) struct Options {
     /// Seconds of each measurement
     #[arg(long, default_value_t = 5)]
     seconds: u32,
-    /// Measure WebTransport
-    #[arg(long)]
-    web_transport: bool,
-    /// Measure the server that coalesces voice
-    #[arg(long)]
-    coalescing: bool,
+    /// Measure only what has this in its name, and the floor
+    #[arg(long, value_name = "WORD")]
+    only: Option<String>,
     /// Leave out what is measured at 60 % of a core
     #[arg(long)]
     only_costs: bool,
@@ -50,41 +44,30 @@ pub(crate) struct Options {
 struct Case {
     name: &'static str,
     arguments: &'static [&'static str],
-    needs_web_transport: bool,
-    needs_coalescing: bool,
 }
 
-const fn case(name: &'static str, arguments: &'static [&'static str]) -> Case {
-    Case {
-        name,
-        arguments,
-        needs_web_transport: false,
-        needs_coalescing: false,
-    }
-}
-
-/// The floor comes first: the others are held against it.
+/// The floor comes first: the others are held against it. A server that coalesces holds voice back for a millisecond
+/// while it is busy.
 const CASES: [Case; 5] = [
-    case("floor", &["--floor"]),
-    case("data channels at once", &["--data-channels", "100"]),
     Case {
-        needs_coalescing: true,
-        ..case(
-            "data channels, 1 ms",
-            &["--data-channels", "100", "--coalescing-us", COALESCING_US],
-        )
+        name: "floor",
+        arguments: &["--floor"],
     },
     Case {
-        needs_web_transport: true,
-        ..case("WebTransport at once", &["--data-channels", "0"])
+        name: "data channels at once",
+        arguments: &["--data-channels", "100", "--coalescing-us", "0"],
     },
     Case {
-        needs_web_transport: true,
-        needs_coalescing: true,
-        ..case(
-            "WebTransport, 1 ms",
-            &["--data-channels", "0", "--coalescing-us", COALESCING_US],
-        )
+        name: "data channels, 1 ms",
+        arguments: &["--data-channels", "100", "--coalescing-us", "1000"],
+    },
+    Case {
+        name: "WebTransport at once",
+        arguments: &["--data-channels", "0", "--coalescing-us", "0"],
+    },
+    Case {
+        name: "WebTransport, 1 ms",
+        arguments: &["--data-channels", "0", "--coalescing-us", "1000"],
     },
 ];
 
@@ -129,11 +112,10 @@ pub(crate) fn run_bench(options: &Options) -> Result<()> {
         "nothing to measure"
     );
     run(cargo(&["build", "--release", "--locked"]).args(["-p", "sfu", "-p", "voice-load"]))?;
-    let is_wanted = |case: &&Case| {
-        (options.web_transport || !case.needs_web_transport)
-            && (options.coalescing || !case.needs_coalescing)
-    };
-    let cases: Vec<&Case> = CASES.iter().filter(is_wanted).collect();
+    let [floor, servers @ ..] = &CASES;
+    let word = options.only.as_deref().unwrap_or_default();
+    let servers = servers.iter().filter(|case| case.name.contains(word));
+    let cases: Vec<&Case> = [floor].into_iter().chain(servers).collect();
     let mut all: BTreeMap<(usize, usize), Vec<Figures>> = BTreeMap::new();
     for round in 1..=options.rounds {
         for (at, scenario) in SCENARIOS.iter().enumerate() {

@@ -17,6 +17,7 @@ use quinn_proto::{
     crypto::rustls::QuicClientConfig,
 };
 use rustls::RootCertStore;
+use url::Url;
 use web_transport_proto::{ConnectRequest, ConnectResponse, Frame, Settings};
 
 use self::entry::{Entry, Step};
@@ -339,7 +340,7 @@ impl WebTransport {
     fn ask(&mut self) -> Result<(), String> {
         let stream = self.connection.streams().open(Dir::Bi).ok_or("no stream")?;
         let url = format!("https://{}/main", self.authority);
-        let url = reqwest::Url::parse(&url).map_err(|error| error.to_string())?;
+        let url = Url::parse(&url).map_err(|error| error.to_string())?;
         let request = ConnectRequest::new(url);
         let mut bytes = BytesMut::new();
         request
