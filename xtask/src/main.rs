@@ -1,6 +1,7 @@
 //! Project tasks: `cargo xtask test | ci | interop | openapi | bench | soak | fuzz | deny`.
 
 mod bench_gateway;
+mod bench_sfu;
 mod bench_sfu_core;
 mod check;
 mod fuzz;
@@ -42,7 +43,10 @@ enum Task {
     /// Write openapi/fleet-bridge.json from the code
     Openapi,
     /// Measure something beside its baseline, in one run
-    Bench { what: Bench },
+    Bench {
+        #[command(subcommand)]
+        what: Bench,
+    },
     /// Run the bridge for two minutes against a Fleet that fails 30 % of its calls, or another soak
     #[command(args_conflicts_with_subcommands = true)]
     Soak {
@@ -73,7 +77,7 @@ enum Interop {
     Tokens,
 }
 
-#[derive(Clone, Copy, ValueEnum)]
+#[derive(Subcommand)]
 enum Bench {
     /// List and Get through the bridge beside the same calls made directly
     Bridge,
@@ -81,6 +85,8 @@ enum Bench {
     Allocate,
     /// Connects of one core beside the signatures alone
     Gateway,
+    /// Packets through the voice server beside a bare relay of them, with the clients of each on a core of their own
+    Sfu(bench_sfu::Options),
     /// Packets and moves of the voice server's core beside a list of receivers and a scan of all places
     SfuCore,
 }
@@ -124,6 +130,9 @@ fn main() -> Result<()> {
         Task::Bench {
             what: Bench::Gateway,
         } => bench_gateway::run_bench(),
+        Task::Bench {
+            what: Bench::Sfu(options),
+        } => bench_sfu::run_bench(&options),
         Task::Bench {
             what: Bench::SfuCore,
         } => bench_sfu_core::run_bench(),

@@ -22,6 +22,7 @@ const LAYERS: &[(&str, &[&str])] = &[
         "sfu",
         &["fleet-client", "gateway-api", "service", "sfu-core"],
     ),
+    ("voice-load", &["gateway-api", "service"]),
     (
         "bifrost",
         &[
@@ -32,6 +33,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "mock-game-server",
             "service",
             "sfu",
+            "voice-load",
         ],
     ),
     (
