@@ -276,6 +276,7 @@ async fn media(
         ping_interval: http.ping_interval,
         no_peers_timeout: http.no_peers_timeout,
         messages: config.limit.incoming_messages,
+        resume_grace: config.limit.resume_grace,
         hanging_call: config.internal.log_hanging_api_calls,
         log_rejected: config.internal.log_rejected_api_calls,
     };

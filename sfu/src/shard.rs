@@ -9,6 +9,7 @@ mod demux;
 mod inbox;
 mod outlet;
 mod rooms;
+mod seat;
 mod session;
 mod sessions;
 mod socket;
@@ -16,7 +17,9 @@ mod worker;
 
 #[cfg(fuzzing)]
 pub(crate) use demux::{Packet, shard_of};
-pub(crate) use inbox::{Inbox, JoinRequest, Overloaded, Place, Request, SHARDS_MAX};
+pub(crate) use inbox::{
+    Inbox, JoinRequest, Overloaded, Place, Request, ResumeRequest, SHARDS_MAX, Turn,
+};
 pub(crate) use outlet::{Outlet, Outlets, outlet};
 pub(crate) use session::{Offer, Offers};
 pub(crate) use socket::bind;

@@ -9,5 +9,5 @@ mod room_stream;
 mod socket;
 mod stream;
 
-pub(crate) use client::{Client, Membership};
+pub(crate) use client::{Client, Farewell, Membership};
 pub(crate) use http::router;
