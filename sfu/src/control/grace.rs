@@ -42,9 +42,14 @@ pub(crate) struct Resumed {
 }
 
 impl Control {
+    /// One for both bindings: a peer may come back on the other one.
+    fn resume_grace(&self) -> Duration {
+        self.web.resume_grace
+    }
+
     /// A key for a peer that comes in, if peers may come back. `None` when the system has no randomness.
     pub(crate) fn resume_key(&self, is_wanted: bool) -> Option<Option<ResumeKey>> {
-        if !is_wanted || self.streams.resume_grace.is_zero() {
+        if !is_wanted || self.resume_grace().is_zero() {
             return Some(None);
         }
         ResumeKey::random().map(Some)
@@ -55,7 +60,7 @@ impl Control {
         // Another connection may have taken the peer over.
         if let Some((stay, turn)) = self.stays.lose(key, &self.metrics) {
             tracing::debug!(peer = %stay.place.peer, "a peer is lost");
-            let grace = self.streams.resume_grace;
+            let grace = self.resume_grace();
             self.keep(key.clone(), &stay, turn, grace, client.farewell())
                 .await;
         }
@@ -91,7 +96,7 @@ impl Control {
         let (stay, turn, membership) = exchanged.ok_or(ResumeError::Nothing)??;
         tracing::debug!(client = client.seat.id.0, peer = %stay.place.peer, "a peer comes back");
         // The stream may be opened for as long as that of a newcomer.
-        let time = self.streams.resume_grace.max(LIFETIME);
+        let time = self.resume_grace().max(LIFETIME);
         self.keep(next.clone(), &stay, turn, time, client.farewell())
             .await;
         let entry = Entry::Resume(next.clone());

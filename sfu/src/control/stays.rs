@@ -46,8 +46,7 @@ impl fmt::Debug for ResumeKey {
 /// What a peer has, whoever serves it. It is given back when the last one who serves it, or waits for that, lets go.
 #[derive(Debug)]
 pub(crate) struct Stay {
-    /// Given back with this.
-    pub(crate) _seat: PeerSeat,
+    pub(crate) seat: PeerSeat,
     /// With the first turn.
     pub(crate) place: Place,
     pub(crate) room: RoomKey,

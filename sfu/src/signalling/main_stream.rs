@@ -27,7 +27,7 @@ use crate::{
     auth::Identity,
     control::{Control, Entry, Newcomer, PeerSeat, Phase, ResumeError, ResumeKey, Stay, Ticket},
     metrics::CallOutcome,
-    shard::{self, Place, Turn},
+    shard::{self, ConnectionId, Place, ShardNumber, Turn},
 };
 
 /// How long a stream may take to say who it is: a client does it at once.
@@ -46,8 +46,12 @@ enum Answer {
 
 /// Serves a main stream to its end.
 pub(super) async fn serve(control: Arc<Control>, socket: Socket, stranger: OwnedSemaphorePermit) {
+    let settings = match &socket {
+        Socket::Web(_) => control.web,
+        Socket::Quic(_) => control.quic,
+    };
     let mut main = MainStream {
-        stream: Stream::new(socket, control.streams),
+        stream: Stream::new(socket, settings),
         control,
         client: None,
     };
@@ -103,7 +107,7 @@ impl MainStream {
                 presence.has_joined && presence.rooms.is_empty()
             };
             idle_since = is_idle.then(|| idle_since.unwrap_or_else(Instant::now));
-            let idle_end = idle_since.map(|since| since + self.control.streams.no_peers_timeout);
+            let idle_end = idle_since.map(|since| since + self.stream.settings().no_peers_timeout);
             tokio::select! {
                 incoming = self.stream.next() => {
                     if let Err(end) = self.handle(incoming).await {
@@ -154,7 +158,7 @@ impl MainStream {
             }
             Answer::Failed(reason) => (answer(id, &Reply::Error(reason)), CallOutcome::Failure),
             Answer::Refused(reason) => {
-                if self.control.streams.log_rejected {
+                if self.stream.settings().log_rejected {
                     tracing::info!(method, "refused: {reason}");
                 }
                 (answer(id, &Reply::Error(reason)), CallOutcome::Rejected)
@@ -163,8 +167,8 @@ impl MainStream {
         self.control.metrics.call(method, outcome);
         let took = since.elapsed();
         if self
-            .control
-            .streams
+            .stream
+            .settings()
             .hanging_call
             .is_some_and(|limit| took > limit)
         {
@@ -175,7 +179,7 @@ impl MainStream {
 
     async fn execute(&mut self, command: MainCommand) -> Answer {
         let result = match (command, self.client.clone()) {
-            (MainCommand::Authenticate { token }, None) => self.authenticate(&token),
+            (MainCommand::Authenticate { token }, None) => self.authenticate(&token).await,
             (MainCommand::Authenticate { .. }, Some(_)) => Err("already authenticated".to_owned()),
             (_, None) => Err("not authenticated".to_owned()),
             (MainCommand::SetupWebRtc { sdp }, Some(client)) => self.set_up(&client, &sdp).await,
@@ -199,7 +203,7 @@ impl MainStream {
         result.unwrap_or_else(Answer::Refused)
     }
 
-    fn authenticate(&mut self, token: &str) -> Result<Answer, String> {
+    async fn authenticate(&mut self, token: &str) -> Result<Answer, String> {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
         let identity = self
             .control
@@ -208,8 +212,14 @@ impl MainStream {
         let identity = identity.map_err(|error| error.to_string())?;
         let seat = self
             .control
-            .admit_client(&identity)
+            .admit_client(&identity, self.connection().map(|(shard, _)| shard))
             .map_err(|refusal| refusal.to_string())?;
+        if let Some((shard, connection)) = self.connection() {
+            let client = seat.id;
+            let bind = shard::Request::Bind { connection, client };
+            let bound = self.control.shard(shard).submit(bind).await;
+            bound.map_err(|error| error.to_string())?;
+        }
         let rooms = identity.rooms.clone();
         tracing::debug!(
             client = seat.id.0,
@@ -220,7 +230,18 @@ impl MainStream {
         Ok(Answer::Rooms(rooms))
     }
 
+    /// The connection that carries this stream and the voice, and its shard.
+    fn connection(&self) -> Option<(ShardNumber, ConnectionId)> {
+        match self.stream.socket() {
+            Socket::Web(_) => None,
+            Socket::Quic(pipe) => Some((pipe.shard(), pipe.connection())),
+        }
+    }
+
     async fn set_up(&mut self, client: &Client, sdp: &str) -> Result<Answer, String> {
+        if self.connection().is_some() {
+            return Err("voice goes over this connection: there is nothing to set up".to_owned());
+        }
         let seat = &client.seat;
         let accepted = self
             .control
@@ -265,7 +286,11 @@ impl MainStream {
         );
         let admitted = admitted.map_err(|refusal| refusal.to_string())?;
         let stay = Stay {
-            _seat: PeerSeat::new(Arc::clone(&self.control), admitted.peer),
+            seat: PeerSeat::new(
+                Arc::clone(&self.control),
+                admitted.peer,
+                client.seat.transport,
+            ),
             place: Place {
                 shard: self.control.shard_of(&key),
                 room: admitted.room,

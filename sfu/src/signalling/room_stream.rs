@@ -27,7 +27,11 @@ pub(super) async fn serve(control: Arc<Control>, socket: Socket, ticket: Ticket)
     let Ticket { membership, entry } = ticket;
     let client = Arc::clone(&membership.client);
     client.has_joined();
-    let stream = Stream::new(socket, control.streams);
+    let settings = match &socket {
+        Socket::Web(_) => control.web,
+        Socket::Quic(_) => control.quic,
+    };
+    let stream = Stream::new(socket, settings);
     let (outlet, outlets) = shard::outlet();
     let (key, stay, turn, newcomer) = match entry {
         Entry::Join(newcomer) => {
@@ -157,6 +161,7 @@ impl RoomStream {
         };
         let resume = shard::Request::Resume(Box::new(resume));
         self.shard().submit(resume).await?;
+        self.stay.seat.moves_to(self.client.seat.transport);
         self.control.metrics.peer_resumed();
         Ok(())
     }
@@ -232,7 +237,7 @@ impl RoomStream {
             Err(FrameError::Garbage | FrameError::NoRequest) => return Err(Close::Garbage),
         };
         self.control.metrics.call("unknown", CallOutcome::Rejected);
-        if self.control.streams.log_rejected {
+        if self.stream.settings().log_rejected {
             tracing::info!("refused: {problem}");
         }
         self.stream

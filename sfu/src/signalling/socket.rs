@@ -5,11 +5,14 @@ use bytes::Bytes;
 use futures::SinkExt as _;
 
 use super::close::Close;
+use crate::shard::{Came, Pipe};
 
 /// The connection of one stream.
 pub(super) enum Socket {
     /// A WebSocket of a web client.
-    Web(WebSocket),
+    Web(Box<WebSocket>),
+    /// A stream of a native client.
+    Quic(Pipe),
 }
 
 /// What came.
@@ -43,6 +46,12 @@ impl Socket {
                 Some(Ok(Message::Text(_))) => Arrival::Close(Close::Garbage),
                 Some(Ok(Message::Binary(frame))) => Arrival::Frame(frame),
             },
+            Self::Quic(pipe) => match pipe.receive().await {
+                None => Arrival::Lost,
+                Some(Came::Broken) => Arrival::Close(Close::Broken),
+                Some(Came::Left) => Arrival::Left,
+                Some(Came::Frame(frame)) => Arrival::Frame(frame),
+            },
         }
     }
 
@@ -50,6 +59,7 @@ impl Socket {
     pub(super) async fn feed(&mut self, frame: Bytes) -> Result<(), Gone> {
         match self {
             Self::Web(socket) => socket.feed(Message::Binary(frame)).await.map_err(|_| Gone),
+            Self::Quic(pipe) => pipe.feed(frame).await.map_err(|()| Gone),
         }
     }
 
@@ -57,6 +67,10 @@ impl Socket {
     pub(super) async fn flush(&mut self) -> Result<(), Gone> {
         match self {
             Self::Web(socket) => socket.flush().await.map_err(|_| Gone),
+            Self::Quic(pipe) => {
+                pipe.flush();
+                Ok(())
+            }
         }
     }
 
@@ -67,6 +81,8 @@ impl Socket {
                 .send(Message::Ping(Bytes::new()))
                 .await
                 .map_err(|_| Gone),
+            // The connection looks after itself.
+            Self::Quic(_) => Ok(()),
         }
     }
 
@@ -77,6 +93,7 @@ impl Socket {
                 // A connection that is gone needs no word of its end.
                 let _ = socket.send(Message::Close(Some(close.frame()))).await;
             }
+            Self::Quic(pipe) => pipe.end(close.ending()).await,
         }
     }
 }

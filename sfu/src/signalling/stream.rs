@@ -42,7 +42,7 @@ pub(super) struct Stream {
     settings: StreamSettings,
     gate: Gate,
     delayed: VecDeque<(Instant, Bytes, Instant)>,
-    ping: Interval,
+    ping: Option<Interval>,
     heard: Instant,
 }
 
@@ -50,9 +50,12 @@ impl Stream {
     pub(super) fn new(socket: Socket, settings: StreamSettings) -> Self {
         let now = Instant::now();
         let rate = settings.messages;
-        let first = tokio::time::Instant::now() + settings.ping_interval;
-        let mut ping = tokio::time::interval_at(first, settings.ping_interval);
-        ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let ping = settings.ping_interval.map(|interval| {
+            let first = tokio::time::Instant::now() + interval;
+            let mut ping = tokio::time::interval_at(first, interval);
+            ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            ping
+        });
         Self {
             socket,
             settings,
@@ -79,7 +82,7 @@ impl Stream {
                         return incoming;
                     }
                 }
-                _ = self.ping.tick() => {
+                () = tick(&mut self.ping) => {
                     if self.heard.elapsed() > self.settings.timeout {
                         return Incoming::Close(Close::Silent);
                     }
@@ -158,9 +161,25 @@ impl Stream {
         in_time(self.settings.timeout, send).await
     }
 
+    /// What carries it.
+    pub(super) fn socket(&self) -> &Socket {
+        &self.socket
+    }
+
+    pub(super) fn settings(&self) -> StreamSettings {
+        self.settings
+    }
+
     /// Ends the stream.
     pub(super) async fn close(mut self, close: Close) {
         let _ = timeout(CLOSE_TIME, self.socket.close(close)).await;
+    }
+}
+
+async fn tick(ping: &mut Option<Interval>) {
+    match ping {
+        Some(ping) => drop(ping.tick().await),
+        None => std::future::pending().await,
     }
 }
 
