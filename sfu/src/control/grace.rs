@@ -8,7 +8,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::{Control, Entry, Phase, ResumeKey, Stay, Ticket, tickets::LIFETIME};
+use super::{Control, Entry, Phase, ResumeKey, Stay, Ticket, stays::Exchanged, tickets::LIFETIME};
 use crate::{
     shard::{Request, Turn},
     signalling::{Client, Farewell},
@@ -93,7 +93,11 @@ impl Control {
                     .enter(&room.name, is_in)
                     .ok_or(ResumeError::AlreadyIn)
             });
-        let (stay, turn, membership) = exchanged.ok_or(ResumeError::Nothing)??;
+        let Exchanged {
+            stay,
+            turn,
+            allowed: membership,
+        } = exchanged.ok_or(ResumeError::Nothing)??;
         tracing::debug!(client = client.seat.id.0, peer = %stay.place.peer, "a peer comes back");
         // The stream may be opened for as long as that of a newcomer.
         let time = self.resume_grace().max(LIFETIME);

@@ -82,6 +82,15 @@ impl State {
     }
 }
 
+/// What a key was good for.
+#[derive(Debug)]
+pub(crate) struct Exchanged<T> {
+    pub(crate) stay: Arc<Stay>,
+    pub(crate) turn: Turn,
+    /// What was said to it.
+    pub(crate) allowed: T,
+}
+
 /// All peers that may come back. There are as many as peers are let in, at most.
 #[derive(Debug, Default)]
 pub(crate) struct Stays {
@@ -119,7 +128,7 @@ impl Stays {
         next: ResumeKey,
         metrics: &Metrics,
         allow: impl FnOnce(&Stay, Option<ClientId>) -> Result<T, E>,
-    ) -> Option<Result<(Arc<Stay>, Turn, T), E>> {
+    ) -> Option<Result<Exchanged<T>, E>> {
         let mut entries = self.entries();
         let entry = entries.get(key)?;
         let served_by = match entry.state {
@@ -133,10 +142,13 @@ impl Stays {
         let mut entry = entries.remove(key)?;
         entry.turn = entry.turn.next();
         entry.state = State::lost(metrics);
-        let stay = Arc::clone(&entry.stay);
-        let turn = entry.turn;
+        let exchanged = Exchanged {
+            stay: Arc::clone(&entry.stay),
+            turn: entry.turn,
+            allowed,
+        };
         entries.insert(next, entry);
-        Some(Ok((stay, turn, allowed)))
+        Some(Ok(exchanged))
     }
 
     /// A client serves the peer from now on. Gives nothing when it is too late for that.

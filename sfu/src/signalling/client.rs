@@ -88,7 +88,7 @@ impl Farewell {
     pub(crate) async fn said(mut self) {
         let has_left = |presence: &Presence| presence.parting == Some(Parting::Left);
         if self.0.wait_for(has_left).await.is_err() {
-            std::future::pending().await
+            std::future::pending::<()>().await;
         }
     }
 }
