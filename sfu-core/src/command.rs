@@ -6,8 +6,8 @@ use rmpv::ValueRef;
 use crate::{
     id::{MediaId, PeerId},
     limits::{
-        MESSAGE_BYTES_MAX, NAME_BYTES_MAX, PROPERTIES_BYTES_MAX, SDP_BYTES_MAX, TOKEN_BYTES_MAX,
-        USER_DATA_BYTES_MAX,
+        MESSAGE_BYTES_MAX, NAME_BYTES_MAX, PROPERTIES_BYTES_MAX, RESUME_KEY_BYTES_MAX,
+        SDP_BYTES_MAX, TOKEN_BYTES_MAX, USER_DATA_BYTES_MAX,
     },
     room::Position,
     wire::rpc::{self, Request, whole},
@@ -34,6 +34,15 @@ pub enum MainCommand {
         user_data: Bytes,
         /// Where the peer is.
         position: Position,
+        /// Whether the peer's place is to be kept when its connection is lost.
+        resumable: bool,
+    },
+    /// Prepare to go on as a peer whose connection was lost.
+    ResumeRoom {
+        /// The room's name.
+        room_id: String,
+        /// What the answer to `JoinRoom` or `ResumeRoom` gave; a secret.
+        resume_key: String,
     },
 }
 
@@ -118,6 +127,7 @@ impl MainCommand {
             Self::Authenticate { .. } => "Authenticate",
             Self::SetupWebRtc { .. } => "SetupWebRtc",
             Self::JoinRoom { .. } => "JoinRoom",
+            Self::ResumeRoom { .. } => "ResumeRoom",
         }
     }
 
@@ -139,6 +149,11 @@ impl MainCommand {
                 user_data: optional_bytes(params, "user_data", USER_DATA_BYTES_MAX)?
                     .unwrap_or_default(),
                 position: optional_position(params)?.unwrap_or_default(),
+                resumable: optional_flag(params, "resumable")?.unwrap_or_default(),
+            },
+            "ResumeRoom" => Self::ResumeRoom {
+                room_id: text(params, "room_id", NAME_BYTES_MAX)?,
+                resume_key: text(params, "resume_key", RESUME_KEY_BYTES_MAX)?,
             },
             _ => return Err(CommandError::UnknownMethod),
         };
@@ -222,6 +237,17 @@ fn text(
         }
         Some(_) => Err(problem(name, "must be a string")),
         None => Err(problem(name, REQUIRED)),
+    }
+}
+
+fn optional_flag(
+    params: &rpc::Params<'_>,
+    name: &'static str,
+) -> Result<Option<bool>, CommandError> {
+    match params.find(name) {
+        None => Ok(None),
+        Some(ValueRef::Boolean(flag)) => Ok(Some(*flag)),
+        Some(_) => Err(problem(name, "must be true or false")),
     }
 }
 
@@ -419,8 +445,41 @@ mod tests {
             room_id: "a".to_owned(),
             user_data: Bytes::new(),
             position: position([1.0, 0.5, 0.0]),
+            resumable: false,
         };
         assert_eq!(join, Ok(wanted));
+    }
+
+    #[test]
+    fn coming_back_is_asked_for_and_done_by_name() {
+        let join = |resumable| {
+            let params = vec![("room_id", "a".into()), ("resumable", resumable)];
+            main_command("JoinRoom", params).map(|command| match command {
+                MainCommand::JoinRoom { resumable, .. } => resumable,
+                other => panic!("{other:?}"),
+            })
+        };
+        assert_eq!(join(true.into()), Ok(true));
+        assert_eq!(join(false.into()), Ok(false));
+        assert_eq!(join(Value::Nil), Ok(false));
+        let error = join(1.into()).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "invalid params: resumable must be true or false"
+        );
+        let resume = |key: &str| {
+            let params = vec![("room_id", "a".into()), ("resume_key", key.into())];
+            main_command("ResumeRoom", params)
+        };
+        let command = resume("secret").unwrap();
+        assert_eq!(command.method(), "ResumeRoom");
+        let wanted = MainCommand::ResumeRoom {
+            room_id: "a".to_owned(),
+            resume_key: "secret".to_owned(),
+        };
+        assert_eq!(command, wanted);
+        assert!(resume(&"x".repeat(RESUME_KEY_BYTES_MAX + 1)).is_err());
+        assert!(main_command("ResumeRoom", vec![("room_id", "a".into())]).is_err());
     }
 
     #[test]

@@ -21,7 +21,7 @@ pub struct Notice {
 /// What happened in a room, as one peer sees it.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
-    /// The peer is in; always its first event.
+    /// The peer is in; always the first event of the stream that serves it.
     Joined {
         /// Its own id.
         own: PeerId,
@@ -38,7 +38,7 @@ pub enum Event {
     PeerLeft(PeerId),
     /// The room's user data changed.
     RoomUserDataChanged(Bytes),
-    /// The peer is out; always its last event.
+    /// The peer is out, or goes on elsewhere; always the last event of its stream.
     Left(LeaveReason),
     /// A peer begins to talk.
     MediaStarted {
@@ -101,9 +101,12 @@ pub struct MediaInfo {
     pub id: MediaId,
     /// An encoded map.
     pub properties: Bytes,
+    /// Whether who is told has paused it. Only whoever comes back can have: others are told of a media for the first time.
+    pub paused: bool,
 }
 
-/// Why a peer is out without having asked for it. The words are those of the ODIN server.
+/// Why a stream's peer is out without having asked for it. The words are those of the ODIN server, which does not know
+/// the last one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum LeaveReason {
     /// The room was closed.
@@ -112,6 +115,8 @@ pub enum LeaveReason {
     ServerClosing,
     /// The user was banned.
     PeerKicked,
+    /// Another stream serves the peer from now on.
+    Resumed,
 }
 
 impl LeaveReason {
@@ -121,6 +126,7 @@ impl LeaveReason {
             Self::RoomClosing => "room_closing",
             Self::ServerClosing => "server_closing",
             Self::PeerKicked => "peer_kicked",
+            Self::Resumed => "resumed",
         }
     }
 }

@@ -24,6 +24,9 @@ pub const SDP_BYTES_MAX: usize = 32 * 1024;
 /// Bytes of a token: longer ones cost time before they are refused.
 pub const TOKEN_BYTES_MAX: usize = 16 * 1024;
 
+/// Bytes of the key that a lost peer comes back with: those of the server have 22.
+pub const RESUME_KEY_BYTES_MAX: usize = 64;
+
 /// Bytes of one frame of a client: the largest command with its names.
 pub const FRAME_BYTES_MAX: usize = 64 * 1024;
 

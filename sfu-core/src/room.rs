@@ -131,16 +131,6 @@ impl Room {
         let peer = Peer::new(join, visible);
         self.by_id.insert(peer.id, slot);
         let others: Vec<Slot> = peer.visible().collect();
-        let peers = others
-            .iter()
-            .filter_map(|other| self.describe(*other))
-            .collect();
-        let joined = Event::Joined {
-            own: peer.id,
-            media_ids: peer.media_ids.clone(),
-            room: self.info.clone(),
-            peers,
-        };
         for other in &others {
             if let Some(other) = self.peer_mut(*other) {
                 other.sees(slot);
@@ -151,11 +141,29 @@ impl Room {
             .get_mut(slot.index())
             .expect("the slot was made above");
         *place = Some(peer);
-        self.tell(vec![slot], joined);
-        if let Some(info) = self.describe(slot) {
+        self.introduce(slot);
+        if let Some(info) = self.describe(slot, None) {
             self.tell(others, Event::PeerJoined(info));
         }
         slot
+    }
+
+    /// Tells a peer everything anew, as of now; nobody else notices. It may have missed any number of notices before, and
+    /// has to be told all that come after.
+    pub fn introduce(&mut self, slot: Slot) {
+        let Some(peer) = self.peer(slot) else {
+            return;
+        };
+        let peers = peer.visible();
+        let joined = Event::Joined {
+            own: peer.id,
+            media_ids: peer.media_ids.clone(),
+            room: self.info.clone(),
+            peers: peers
+                .filter_map(|other| self.describe(other, Some(slot)))
+                .collect(),
+        };
+        self.tell(vec![slot], joined);
     }
 
     /// Lets a peer out; with a reason, it is told. Those who could see it are told, and its medias are free.
@@ -324,7 +332,10 @@ impl Room {
         properties: Bytes,
     ) -> Result<(), CommandError> {
         let media = self.own_media(slot, id)?;
-        let media = media.start(properties).then(|| media.info(id)).flatten();
+        let media = media
+            .start(properties)
+            .then(|| media.info(id, None))
+            .flatten();
         // Starting again what runs changes nothing, so nobody is told.
         if let Some(media) = media {
             self.tell_visible(slot, |peer| Event::MediaStarted { peer, media });
@@ -379,11 +390,11 @@ impl Room {
             }
         }
         for other in &came {
-            if let Some(info) = self.describe(*other) {
+            if let Some(info) = self.describe(*other, None) {
                 self.tell(vec![slot], Event::PeerJoined(info));
             }
         }
-        if let Some(info) = self.describe(slot) {
+        if let Some(info) = self.describe(slot, None) {
             self.tell(came, Event::PeerJoined(info));
         }
     }
@@ -410,9 +421,10 @@ impl Room {
         self.peers.get_mut(slot.index())?.as_mut()
     }
 
-    fn describe(&self, slot: Slot) -> Option<PeerInfo> {
+    /// How a peer is seen: by one who may have paused its medias, or by those who have just met it.
+    fn describe(&self, slot: Slot, by: Option<Slot>) -> Option<PeerInfo> {
         let peer = self.peer(slot)?;
-        let running = |id: &MediaId| self.medias.get(id)?.info(*id);
+        let running = |id: &MediaId| self.medias.get(id)?.info(*id, by);
         let medias: Vec<MediaInfo> = peer.media_ids.iter().filter_map(running).collect();
         Some(PeerInfo {
             id: peer.id,

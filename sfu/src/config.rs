@@ -187,6 +187,8 @@ pub struct Limit {
     pub medias: u8,
     /// Streams that one peer hears at the same time, the nearest first; 0 is no limit, at most 8.
     pub concurrent_streams: u8,
+    /// How long the place of a peer that lost its connection is kept; zero is not at all.
+    pub resume_grace: Duration,
     /// Voice packets of one media.
     pub incoming_media_packets: PacketRate,
 }

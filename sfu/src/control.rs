@@ -1,7 +1,9 @@
 //! What all connections share: the directory of rooms behind a lock that no voice waits for, the shards, and who is on
 //! the way in. Tasks of a gateway are carried out here.
 
+mod grace;
 mod seats;
+mod stays;
 mod tickets;
 
 use std::{
@@ -21,8 +23,10 @@ use sfu_core::{
 use tokio::sync::{Semaphore, watch};
 
 pub(crate) use self::{
+    grace::{LET_GO_TIME, ResumeError},
     seats::{ClientSeat, PeerSeat},
-    tickets::{Ticket, Tickets},
+    stays::{ResumeKey, Stay, Stays},
+    tickets::{Entry, Newcomer, Ticket, Tickets},
 };
 use crate::{
     auth::{Authenticator, Identity},
@@ -44,6 +48,8 @@ pub(crate) struct StreamSettings {
     /// How long a client may stay after its last room.
     pub(crate) no_peers_timeout: Duration,
     pub(crate) messages: MessageRate,
+    /// How long the place of a lost peer is kept; zero is not at all.
+    pub(crate) resume_grace: Duration,
     pub(crate) hanging_call: Option<Duration>,
     pub(crate) log_rejected: bool,
 }
@@ -72,6 +78,7 @@ pub(crate) struct Control {
     /// Of native clients.
     pub(crate) quic: StreamSettings,
     pub(crate) tickets: Tickets,
+    pub(crate) stays: Stays,
     pub(crate) strangers: Arc<Semaphore>,
     shards: Vec<Arc<Inbox>>,
     last_client: AtomicU64,
@@ -95,6 +102,7 @@ impl Control {
             web,
             quic,
             tickets: Tickets::default(),
+            stays: Stays::default(),
             strangers: Arc::new(Semaphore::new(STRANGERS_MAX)),
             shards,
             last_client: AtomicU64::new(0),

@@ -113,6 +113,7 @@ mod tests {
             },
             medias: 5,
             concurrent_streams: 8,
+            resume_grace: Duration::ZERO,
             incoming_media_packets: PacketRate {
                 rate: 50,
                 capacity: 100,

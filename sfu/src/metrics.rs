@@ -126,6 +126,16 @@ impl Drop for OpenConnection {
     }
 }
 
+/// Counts a peer as lost until it is dropped.
+#[derive(Debug)]
+pub(crate) struct LostPeer(Gauge);
+
+impl Drop for LostPeer {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct TransportLabels {
     transport: &'static str,
@@ -178,6 +188,9 @@ pub(crate) struct Metrics {
     supervisor: Option<Arc<SupervisorState>>,
     clients: Family<TransportLabels, Gauge>,
     peers: Family<TransportLabels, Gauge>,
+    lost_peers: Gauge,
+    resumed_peers: Counter,
+    expired_peers: Counter,
     rooms: Gauge,
     calls: Family<CallLabels, Counter>,
     connections: Family<ConnectionLabels, Counter>,
@@ -217,6 +230,9 @@ impl Metrics {
             supervisor,
             clients: Family::default(),
             peers: Family::default(),
+            lost_peers: Gauge::default(),
+            resumed_peers: Counter::default(),
+            expired_peers: Counter::default(),
             rooms: Gauge::default(),
             calls: Family::default(),
             connections: Family::default(),
@@ -249,6 +265,13 @@ impl Metrics {
         registry.register("clients", text, self.clients.clone());
         let text = "Peers in rooms by transport";
         registry.register("peers", text, self.peers.clone());
+        let text =
+            "Peers that lost their connection and whose place is kept; they count among the peers";
+        registry.register("lost_peers", text, self.lost_peers.clone());
+        let text = "Peers that came back after they had lost their connection";
+        registry.register("resumed_peers", text, self.resumed_peers.clone());
+        let text = "Peers that lost their connection and did not come back in time";
+        registry.register("expired_peers", text, self.expired_peers.clone());
         registry.register("rooms", "Rooms", self.rooms.clone());
         let text = "Calls of clients by method and outcome";
         registry.register("calls", text, self.calls.clone());
@@ -313,6 +336,22 @@ impl Metrics {
     /// Peers in rooms.
     pub(crate) fn peers(&self, transport: Transport) -> Gauge {
         self.peers.get_or_create_owned(&transport.labels())
+    }
+
+    /// A peer is lost as long as what is given.
+    pub(crate) fn lost_peer(&self) -> LostPeer {
+        self.lost_peers.inc();
+        LostPeer(self.lost_peers.clone())
+    }
+
+    /// A lost peer has come back.
+    pub(crate) fn peer_resumed(&self) {
+        self.resumed_peers.inc();
+    }
+
+    /// A lost peer has not come back in time.
+    pub(crate) fn peer_expired(&self) {
+        self.expired_peers.inc();
     }
 
     /// Rooms.
@@ -463,11 +502,14 @@ mod tests {
     }
 
     /// `D` stands for the global label, `V` for the version.
-    const SHOWN: [&str; 34] = [
+    const SHOWN: [&str; 37] = [
         r#"sfu_build_info{D,version="V"} 1"#,
         r#"sfu_clients{D,transport="web"} 3"#,
         r#"sfu_clients{D,transport="quic"} 0"#,
         r#"sfu_peers{D,transport="quic"} 1"#,
+        r#"sfu_lost_peers{D} 0"#,
+        r#"sfu_resumed_peers_total{D} 1"#,
+        r#"sfu_expired_peers_total{D} 1"#,
         r#"sfu_rooms{D} 2"#,
         r#"sfu_calls_total{D,method="JoinRoom",outcome="rejected"} 1"#,
         r#"sfu_connections_total{D,kind="websocket"} 2"#,
@@ -510,6 +552,9 @@ mod tests {
         metrics.clients(Transport::Web).set(3);
         metrics.peers(Transport::Quic).inc();
         metrics.rooms().set(2);
+        drop(metrics.lost_peer());
+        metrics.peer_resumed();
+        metrics.peer_expired();
         metrics.call("JoinRoom", CallOutcome::Rejected);
         metrics.set_load(0.5);
         drop(metrics.connection(Connection::WebSocket));

@@ -10,6 +10,7 @@ mod inbox;
 mod outlet;
 mod quic;
 mod rooms;
+mod seat;
 mod session;
 mod sessions;
 mod socket;
@@ -19,7 +20,9 @@ mod worker;
 
 #[cfg(fuzzing)]
 pub(crate) use demux::{Packet, shard_of};
-pub(crate) use inbox::{Inbox, JoinRequest, Overloaded, Place, Request, SHARDS_MAX};
+pub(crate) use inbox::{
+    Inbox, JoinRequest, Overloaded, Place, Request, ResumeRequest, SHARDS_MAX, Turn,
+};
 pub(crate) use outlet::{Outlet, Outlets, outlet};
 pub(crate) use quic::{Arrival, Came, ConnectionId, Ending, Pipe, QuicSettings, QuicTls};
 pub(crate) use socket::bind;

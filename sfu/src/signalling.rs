@@ -10,6 +10,6 @@ mod room_stream;
 mod socket;
 mod stream;
 
-pub(crate) use client::{Client, Membership};
+pub(crate) use client::{Client, Farewell, Membership};
 pub(crate) use http::router;
 pub(crate) use quic::serve as serve_quic;

@@ -15,6 +15,8 @@ pub struct Listener {
     is_in: bool,
     /// Peers that it was told of and not told to be gone, with their running medias.
     pub knows: BTreeMap<PeerId, BTreeSet<MediaId>>,
+    /// Medias that it was told it has paused.
+    pub paused: BTreeSet<MediaId>,
     pub messages: usize,
 }
 
@@ -24,6 +26,7 @@ impl Listener {
             own,
             is_in: false,
             knows: BTreeMap::new(),
+            paused: BTreeSet::new(),
             messages: 0,
         }
     }
@@ -66,6 +69,8 @@ impl Listener {
     fn learn(&mut self, peer: &PeerInfo) {
         assert_ne!(peer.id, self.own, "a client that finds itself hangs");
         let medias = peer.medias.iter().map(|media| media.id).collect();
+        let paused = peer.medias.iter().filter(|media| media.paused);
+        self.paused.extend(paused.map(|media| media.id));
         let known = self.knows.insert(peer.id, medias);
         assert_eq!(known, None, "a peer came twice");
     }

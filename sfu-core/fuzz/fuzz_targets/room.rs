@@ -1,4 +1,4 @@
-//! Peers that come, go, move, talk and pause in any order, beside a model that compares everybody with everybody.
+//! Peers that come, go, come back, move, talk and pause in any order, beside a model that compares everybody with everybody.
 
 #![no_main]
 
@@ -111,6 +111,7 @@ impl World {
             8 | 9 => self.relocate(peer, what),
             10 => self.update(peer, what),
             11 => self.send(peer, what),
+            15 => self.come_back(peer),
             12 => self.now += Duration::from_millis(u64::from(what) * 4),
             _ => self.speak(peer, media, act / 16),
         }
@@ -161,6 +162,31 @@ impl World {
         assert_eq!(self.room.leave(peer.slot, reason), peer.medias);
         assert_eq!(self.room.leave(peer.slot, reason), [], "it is out already");
         assert_eq!(self.room.slot(id), None);
+    }
+
+    /// It is told everything anew, as if it had been told nothing before; nobody else notices.
+    fn come_back(&mut self, id: PeerId) {
+        let peer = self.peers.get_mut(&id).expect("listed");
+        let anew = Listener::new(id);
+        let before = std::mem::replace(&mut peer.listener, anew);
+        self.room.introduce(peer.slot);
+        let notice = self.room.poll_notice().expect("it is told");
+        check(&notice);
+        assert_eq!(
+            (&notice.to[..], self.room.poll_notice()),
+            (&[peer.slot][..], None)
+        );
+        peer.listener.take_in(&notice.event);
+        peer.listener.messages = before.messages;
+        assert_eq!(peer.listener.knows, before.knows);
+        let running = peer.listener.knows.values().flatten();
+        let wanted: BTreeSet<MediaId> = running
+            .filter(|media| peer.paused.contains(media))
+            .copied()
+            .collect();
+        assert_eq!(peer.listener.paused, wanted);
+        // Nobody else is ever told of a media that it has paused.
+        peer.listener.paused.clear();
     }
 
     fn command(&mut self, id: PeerId, command: Command) -> bool {
@@ -360,6 +386,7 @@ impl World {
             let known = peer.listener.knows.iter();
             assert!(known.map(|(other, medias)| (*other, medias)).eq(near));
             assert_eq!(peer.listener.messages, self.messages_expected[id]);
+            assert!(peer.listener.paused.is_empty());
         }
     }
 }

@@ -56,6 +56,7 @@ fn call(frame: &[u8], mut handle: impl FnMut(Command) -> Result<(), String>) {
             assert!(command.is_err() || main_command.is_err());
             if let Ok(command) = &main_command {
                 assert_eq!(command.method(), request.method);
+                answer_main(request.id, command);
             }
             let outcome = match command {
                 Ok(command) => {
@@ -77,6 +78,18 @@ fn call(frame: &[u8], mut handle: impl FnMut(Command) -> Result<(), String>) {
     let items = answer.as_array().expect("a list");
     assert_eq!(items.len(), 4);
     assert_eq!(items[2].as_str(), outcome.err().as_deref());
+}
+
+/// Whatever a client calls a room, the answer that names it can be read.
+fn answer_main(id: u64, command: &MainCommand) {
+    let (MainCommand::JoinRoom { room_id, .. } | MainCommand::ResumeRoom { room_id, .. }) = command
+    else {
+        return;
+    };
+    let members = [("stream_id", room_id.as_str()), ("resume_key", "key")];
+    let answer = decode(&answer(id, &Reply::Members(&members)));
+    assert_eq!(answer[3]["stream_id"].as_str(), Some(room_id.as_str()));
+    assert_eq!(answer[3]["resume_key"].as_str(), Some("key"));
 }
 
 /// MessagePack values one after another.

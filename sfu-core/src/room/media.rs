@@ -57,10 +57,14 @@ impl Media {
         self.owner
     }
 
-    /// How others see it; `None` unless it runs.
-    pub(super) fn info(&self, id: MediaId) -> Option<MediaInfo> {
+    /// How others see it, or this one of them; `None` unless it runs.
+    pub(super) fn info(&self, id: MediaId, hearer: Option<Slot>) -> Option<MediaInfo> {
         let properties = self.running.as_ref()?.properties.clone();
-        Some(MediaInfo { id, properties })
+        Some(MediaInfo {
+            id,
+            properties,
+            paused: hearer.is_some_and(|hearer| self.paused_by.contains(hearer.index())),
+        })
     }
 
     /// `false` when it runs already.

@@ -425,3 +425,66 @@ fn with_a_limit_only_the_nearest_streams_are_heard() {
         "the others are silent now"
     );
 }
+
+#[test]
+fn whoever_is_told_anew_learns_what_is_so_now_and_nobody_notices() {
+    let mut world = World::new(0);
+    let alice = world.join("alice", 0.0);
+    let bob = world.join("bob", 0.0);
+    let carol = world.join("carol", 0.5);
+    let gone = world.join("gone", 0.0);
+    for talker in [alice, bob, carol] {
+        world.start(talker);
+    }
+    let media = World::media(bob.1);
+    world
+        .command(alice.0, Command::PauseMedia { media })
+        .unwrap();
+    let user_data = Bytes::from_static(b"new");
+    let update = Command::UpdatePeer {
+        user_data: user_data.clone(),
+    };
+    world.command(carol.0, update).unwrap();
+    world.room.leave(gone.0, None);
+    world.poll();
+    world.told.clear();
+
+    world.room.introduce(alice.0);
+    world.poll();
+    let told = world.heard(alice.1);
+    let [
+        Event::Joined {
+            own,
+            media_ids,
+            peers,
+            ..
+        },
+    ] = &told[..]
+    else {
+        panic!("{told:?}");
+    };
+    assert_eq!(
+        (*own, &media_ids[..]),
+        (alice.1, &[World::media(alice.1)][..])
+    );
+    let seen: Vec<_> = peers
+        .iter()
+        .map(|peer| (peer.id, peer.medias[0].paused))
+        .collect();
+    assert_eq!(seen, [(bob.1, true), (carol.1, false)]);
+    assert_eq!(peers[1].user_data, user_data);
+    assert_eq!(world.told, [], "the others were told nothing");
+    // Its own media runs on, and what it paused stays paused.
+    assert_eq!(world.voice(alice, 1), Ok((vec![bob.1, carol.1], 0)));
+    assert_eq!(world.voice(bob, 1), Ok((vec![carol.1], 0)));
+}
+
+#[test]
+fn nobody_is_told_anew_who_is_not_in() {
+    let mut world = World::new(0);
+    let alice = world.join("alice", 0.0);
+    world.room.leave(alice.0, None);
+    world.poll();
+    world.room.introduce(alice.0);
+    assert_eq!(world.room.poll_notice(), None);
+}

@@ -172,9 +172,8 @@ fn write_media(bytes: &mut Vec<u8>, media: &MediaInfo) {
     write_number(bytes, media.id.value().into());
     write_text(bytes, "properties");
     bytes.extend(&media.properties);
-    // A media is announced once to each receiver, and nobody has paused what was not announced.
     write_text(bytes, "paused");
-    write_bool(bytes, false);
+    write_bool(bytes, media.paused);
 }
 
 #[cfg(test)]
@@ -232,6 +231,7 @@ mod tests {
         MediaInfo {
             id: MediaId::new(300).unwrap(),
             properties: Bytes::from_static(&[0x80]),
+            paused: false,
         }
     }
 
@@ -244,13 +244,16 @@ mod tests {
             user_data: Bytes::new(),
         };
         let media_ids = vec![MediaId::new(128).unwrap()];
-        let peers = vec![peer()];
+        let mut carol = peer();
+        carol.medias[0].paused = true;
+        let peers = vec![peer(), carol];
         let bob = "{id:70000,user_id:\"bob\",user_data:[1],medias:[{id:300,properties:{},paused:false}],tags:[]}";
+        let carol = bob.replace("false", "true");
         for (event, wanted) in [
             (
                 Event::Joined { own, media_ids, room, peers },
                 format!(
-                    "[2,\"RoomUpdated\",{{updates:[{{kind:\"Joined\",room:{{id:\"lobby\",customer:\"\",user_data:[],peers:[{bob}]}},\
+                    "[2,\"RoomUpdated\",{{updates:[{{kind:\"Joined\",room:{{id:\"lobby\",customer:\"\",user_data:[],peers:[{bob},{carol}]}},\
                      media_ids:[128],own_peer_id:1}}]}}]"
                 ),
             ),

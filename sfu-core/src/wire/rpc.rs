@@ -120,6 +120,8 @@ pub enum Reply<'a> {
     Done,
     /// Done; one member with its strings.
     Text(&'static str, &'a str),
+    /// Done; members with a string each.
+    Members(&'a [(&'static str, &'a str)]),
     /// Done; one member with a list of strings.
     Texts(&'static str, &'a [String]),
     /// Not done.
@@ -141,12 +143,8 @@ pub fn answer(id: u64, reply: &Reply<'_>) -> Bytes {
             write_nil(&mut frame);
             write_map(&mut frame, 0);
         }
-        Reply::Text(name, text) => {
-            write_nil(&mut frame);
-            write_map(&mut frame, 1);
-            write_text(&mut frame, name);
-            write_text(&mut frame, text);
-        }
+        Reply::Text(name, text) => write_members(&mut frame, &[(name, text)]),
+        Reply::Members(members) => write_members(&mut frame, members),
         Reply::Texts(name, texts) => {
             write_nil(&mut frame);
             write_map(&mut frame, 1);
@@ -158,6 +156,18 @@ pub fn answer(id: u64, reply: &Reply<'_>) -> Bytes {
         }
     }
     frame.into()
+}
+
+fn write_members(frame: &mut Vec<u8>, members: &[(&'static str, &str)]) {
+    write_nil(frame);
+    write_map(
+        frame,
+        u32::try_from(members.len()).expect("an answer has a few members"),
+    );
+    for (name, text) in members {
+        write_text(frame, name);
+        write_text(frame, text);
+    }
 }
 
 const INTO_MEMORY: &str = "writing to memory does not fail";
@@ -282,6 +292,14 @@ mod tests {
                 Reply::Text("sdp", "v=0"),
                 Value::Nil,
                 Value::Map(vec![("sdp".into(), "v=0".into())]),
+            ),
+            (
+                Reply::Members(&[("stream_id", "a"), ("resume_key", "b")]),
+                Value::Nil,
+                Value::Map(vec![
+                    ("stream_id".into(), "a".into()),
+                    ("resume_key".into(), "b".into()),
+                ]),
             ),
             (
                 Reply::Texts("room_ids", &rooms),

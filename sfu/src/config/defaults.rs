@@ -143,6 +143,7 @@ impl Default for Limit {
             },
             medias: 5,
             concurrent_streams: 0,
+            resume_grace: Duration::from_secs(5),
             incoming_media_packets: PacketRate {
                 rate: 50,
                 capacity: 100,

@@ -132,6 +132,7 @@ pub(super) struct Peer {
     pub(super) incoming_messages: Option<MessageRate>,
     pub(super) medias: Option<Whole>,
     pub(super) concurrent_streams: Option<Whole>,
+    pub(super) resume_grace: Option<Whole>,
 }
 
 #[derive(Deserialize)]

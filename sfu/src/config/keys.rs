@@ -382,6 +382,12 @@ pub(super) const SECTIONS: &[SectionTable] = &[
                 Default("0"),
                 "Streams that a peer hears at the same time, the nearest first; at most 8, and 0 is no limit.",
             ),
+            key(
+                "resume_grace",
+                Default("5_000"),
+                "Milliseconds that the place of a peer which lost its connection is kept, if it asked for that when it \
+                 joined. At most 300_000, and 0 is not at all.",
+            ),
         ],
     ),
     section(

@@ -25,6 +25,9 @@ const RATE_MAX: u64 = 1_000_000;
 /// Most streams that a limit can be set to; without limit there may be more.
 const STREAMS_MAX: u64 = 8;
 
+/// Longest time that a place is kept, in milliseconds: the others take a lost peer for one that is there.
+const RESUME_GRACE_MS_MAX: u64 = 5 * 60 * 1000;
+
 /// Longest time that events are gathered, in milliseconds: people wait for them.
 const BUNDLE_MS_MAX: u64 = 1_000;
 
@@ -101,6 +104,8 @@ pub(super) fn limit(settings: &Settings, file: file::Limit) -> Result<Limit, Set
     let (key, value) = ("concurrent_streams", file.peer.concurrent_streams);
     limit.concurrent_streams =
         peer.number(key, value, limit.concurrent_streams, 0..=STREAMS_MAX)?;
+    let (key, value) = ("resume_grace", file.peer.resume_grace);
+    limit.resume_grace = peer.time(key, value, limit.resume_grace, 0..=RESUME_GRACE_MS_MAX)?;
     Ok(limit)
 }
 

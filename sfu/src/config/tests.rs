@@ -139,6 +139,7 @@ incoming_media_packets = { rate = 15, capacity = 16 }
 incoming_messages = { rate = 17, capacity = 18, overflow = 0 }
 medias = 19
 concurrent_streams = 8
+resume_grace = 7_000
 [telemetry]
 address = "http://localhost/"
 interval = 20
@@ -212,6 +213,7 @@ fn set_limits(wanted: &mut Config) {
         },
         medias: 19,
         concurrent_streams: 8,
+        resume_grace: Duration::from_secs(7),
         incoming_media_packets: PacketRate {
             rate: 15,
             capacity: 16,

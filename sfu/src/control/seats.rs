@@ -1,6 +1,6 @@
 //! What is taken must be given back, however a connection ends: a seat does it when it is dropped.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use sfu_core::PeerId;
 
@@ -49,7 +49,7 @@ impl Drop for ClientSeat {
 pub(crate) struct PeerSeat {
     control: Arc<Control>,
     pub(crate) peer: PeerId,
-    transport: Transport,
+    transport: Mutex<Transport>,
 }
 
 impl PeerSeat {
@@ -58,10 +58,24 @@ impl PeerSeat {
         let seat = Self {
             control,
             peer,
-            transport,
+            transport: Mutex::new(transport),
         };
         seat.count_rooms();
         seat
+    }
+
+    /// Another client serves the peer, maybe in another way.
+    pub(crate) fn moves_to(&self, transport: Transport) {
+        let mut at = self.transport();
+        self.control.metrics.peers(*at).dec();
+        self.control.metrics.peers(transport).inc();
+        *at = transport;
+    }
+
+    fn transport(&self) -> MutexGuard<'_, Transport> {
+        self.transport
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     fn count_rooms(&self) {
@@ -76,7 +90,7 @@ impl PeerSeat {
 impl Drop for PeerSeat {
     fn drop(&mut self) {
         self.control.directory().release_peer(self.peer);
-        self.control.metrics.peers(self.transport).dec();
+        self.control.metrics.peers(*self.transport()).dec();
         self.count_rooms();
     }
 }

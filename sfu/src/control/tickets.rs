@@ -7,27 +7,48 @@ use std::{
 };
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
-use sfu_core::{Join, RoomInfo, RoomKey, RoomNumber};
+use sfu_core::{Join, RoomInfo};
 
-use super::PeerSeat;
+use super::{ResumeKey, Stay};
 use crate::{shard::ClientId, signalling::Membership};
 
 /// How long a stream may take to be opened: a client does it at once.
-const LIFETIME: Duration = Duration::from_secs(10);
+pub(super) const LIFETIME: Duration = Duration::from_secs(10);
 
-/// Bytes of a stream's name: nobody guesses 128 bits.
+/// Bytes of a secret name: nobody guesses 128 bits.
 const NAME_BYTES: usize = 16;
+
+/// A name that nobody guesses. `None` when the system has no randomness.
+pub(super) fn secret_name() -> Option<String> {
+    let mut random = [0; NAME_BYTES];
+    getrandom::fill(&mut random).ok()?;
+    Some(URL_SAFE_NO_PAD.encode(random))
+}
 
 /// A peer on its way in.
 #[derive(Debug)]
 pub(crate) struct Ticket {
     pub(crate) membership: Membership,
-    pub(crate) client: ClientId,
-    pub(crate) seat: PeerSeat,
-    pub(crate) key: RoomKey,
-    pub(crate) room: RoomNumber,
+    pub(crate) entry: Entry,
+}
+
+/// What its stream does.
+#[derive(Debug)]
+pub(crate) enum Entry {
+    /// Lets a new peer in.
+    Join(Box<Newcomer>),
+    /// Serves a peer that is in.
+    Resume(ResumeKey),
+}
+
+/// A new peer.
+#[derive(Debug)]
+pub(crate) struct Newcomer {
+    pub(crate) stay: Arc<Stay>,
     pub(crate) info: RoomInfo,
     pub(crate) join: Join,
+    /// With which it may come back.
+    pub(crate) resume_key: Option<ResumeKey>,
 }
 
 /// All who are on their way in. There are as many as peers are let in, at most.
@@ -39,9 +60,7 @@ pub(crate) struct Tickets {
 impl Tickets {
     /// Keeps a ticket for [`LIFETIME`], and names the stream that it opens. `None` when the system has no randomness.
     pub(crate) fn issue(&self, ticket: Ticket) -> Option<String> {
-        let mut random = [0; NAME_BYTES];
-        getrandom::fill(&mut random).ok()?;
-        let name = URL_SAFE_NO_PAD.encode(random);
+        let name = secret_name()?;
         self.waiting().insert(name.clone(), ticket);
         let (tickets, expired) = (self.clone(), name.clone());
         tokio::spawn(async move {
@@ -60,7 +79,7 @@ impl Tickets {
     pub(crate) fn forget(&self, client: ClientId) {
         let forgotten: Vec<_> = self
             .waiting()
-            .extract_if(|_, ticket| ticket.client == client)
+            .extract_if(|_, ticket| ticket.membership.client_id() == client)
             .collect();
         // Outside the lock: seats take other locks when they are given back.
         drop(forgotten);

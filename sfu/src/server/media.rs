@@ -180,6 +180,7 @@ fn stream_settings(config: &Config) -> [StreamSettings; 2] {
         ping_interval,
         no_peers_timeout,
         messages: config.limit.incoming_messages,
+        resume_grace: config.limit.resume_grace,
         hanging_call: config.internal.log_hanging_api_calls,
         log_rejected: config.internal.log_rejected_api_calls,
     };

@@ -15,6 +15,7 @@ use bytes::Bytes;
 use crossbeam_queue::ArrayQueue;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use sfu_core::{Command, Join, LeaveReason, MediaId, PeerId, RoomInfo, RoomNumber};
+use tokio::sync::oneshot;
 
 pub(crate) use super::demux::SHARDS_MAX;
 use super::{ClientId, ConnectionId, Offer, Outlet, QuicTls, ShardNumber, voice::VoicePacket};
@@ -61,10 +62,14 @@ pub(crate) enum Request {
     Detach { client: ClientId, place: Place },
     /// A peer comes into a room of this shard.
     Join(Box<JoinRequest>),
+    /// A peer stays without a stream until another one comes. What has an older turn is not minded any more, here and in
+    /// [`Self::Resume`].
+    Lose { place: Place, let_go: LetGo },
+    /// Another stream serves a peer.
+    Resume(Box<ResumeRequest>),
     /// A peer asks for something, and is to be answered.
     Command {
-        room: RoomNumber,
-        peer: PeerId,
+        place: Place,
         /// Names the call in its answer.
         call: u64,
         command: Command,
@@ -91,13 +96,27 @@ pub(crate) enum Request {
     Stop,
 }
 
-/// Where a peer is.
+/// Where a peer is, and who speaks for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Place {
     pub(crate) shard: ShardNumber,
     pub(crate) room: RoomNumber,
     pub(crate) peer: PeerId,
+    pub(crate) turn: Turn,
 }
+
+/// Streams serve a peer one after another, and between them none does: each of these is a turn, and the newest counts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Turn(u64);
+
+impl Turn {
+    pub(crate) fn next(self) -> Self {
+        Self(self.0 + 1)
+    }
+}
+
+/// Dropped when a lost peer is out of its room, or has come back.
+pub(crate) type LetGo = oneshot::Sender<()>;
 
 /// A peer on its way into a room.
 #[derive(Debug)]
@@ -110,6 +129,16 @@ pub(crate) struct JoinRequest {
     pub(crate) join: Join,
     pub(crate) outlet: Outlet,
     pub(crate) customer: Arc<CustomerCounters>,
+}
+
+/// A stream for a peer that is in a room.
+#[derive(Debug)]
+pub(crate) struct ResumeRequest {
+    pub(crate) client: ClientId,
+    /// Where the client's session is.
+    pub(crate) session_shard: ShardNumber,
+    pub(crate) place: Place,
+    pub(crate) outlet: Outlet,
 }
 
 /// A packet from another thread.

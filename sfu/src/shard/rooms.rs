@@ -1,4 +1,4 @@
-//! The rooms of a shard: the pure room, and beside it the streams and links of its peers.
+//! The rooms of a shard: the pure room, and beside it the seats of its peers.
 
 use std::{
     cmp::Reverse,
@@ -18,8 +18,9 @@ use sfu_core::{
 };
 
 use super::{
-    ClientId, Outlet, ShardNumber,
-    inbox::{JoinRequest, Place},
+    ClientId, ShardNumber,
+    inbox::{JoinRequest, LetGo, Place, ResumeRequest, Turn},
+    seat::Seat,
 };
 use crate::metrics::CustomerCounters;
 
@@ -28,13 +29,6 @@ use crate::metrics::CustomerCounters;
 pub(super) struct Link {
     pub(super) shard: ShardNumber,
     pub(super) client: ClientId,
-}
-
-#[derive(Debug)]
-struct Seat {
-    peer: PeerId,
-    link: Link,
-    outlet: Outlet,
 }
 
 #[derive(Debug)]
@@ -85,20 +79,54 @@ impl Rooms {
             customer: request.customer,
         });
         let peer = request.join.peer;
-        let seat = Seat {
-            peer,
-            link: Link {
-                shard: request.session_shard,
-                client: request.client,
-            },
-            outlet: request.outlet,
+        let link = Link {
+            shard: request.session_shard,
+            client: request.client,
         };
+        let seat = Seat::new(peer, Turn::default(), link, request.outlet);
         let slot = state.room.join(now, request.join);
         if state.seats.len() <= slot.index() {
             state.seats.resize_with(slot.index() + 1, || None);
         }
         state.seats[slot.index()] = Some(seat);
         self.tell(now, request.room);
+    }
+
+    /// The peer stays for now, without a stream.
+    pub(super) fn lose(&mut self, now: Instant, place: Place, let_go: LetGo) {
+        let seat = self.seat(place.room, place.peer);
+        if let Some((_, seat)) = seat.filter(|(_, seat)| seat.turn < place.turn) {
+            seat.lose(now, place.turn, let_go);
+        }
+    }
+
+    /// Another stream serves the peer: it is told everything anew, and then what was said meanwhile. Nobody else notices.
+    pub(super) fn resume(&mut self, now: Instant, request: ResumeRequest) {
+        let Place {
+            room, peer, turn, ..
+        } = request.place;
+        let link = Link {
+            shard: request.session_shard,
+            client: request.client,
+        };
+        let seat = self.seat(room, peer);
+        let Some((slot, seat)) = seat.filter(|(_, seat)| seat.turn < turn) else {
+            return;
+        };
+        let messages = seat.resume(turn, link, request.outlet);
+        if let Some(state) = self.rooms.get_mut(&room) {
+            state.room.introduce(slot);
+        }
+        self.tell(now, room);
+        for message in messages {
+            self.send(now, room, slot, message);
+        }
+    }
+
+    fn seat(&mut self, room: RoomNumber, peer: PeerId) -> Option<(Slot, &mut Seat)> {
+        let state = self.rooms.get_mut(&room)?;
+        let slot = state.room.slot(peer)?;
+        Some((slot, state.seats.get_mut(slot.index())?.as_mut()?))
     }
 
     pub(super) fn leave(
@@ -125,16 +153,16 @@ impl Rooms {
             return;
         };
         if let Some(mut seat) = state.seats.get_mut(slot.index()).and_then(Option::take) {
-            let _ = seat.outlet.flush(now);
+            let _ = seat.flush(now);
             let place = Place {
                 shard: self.shard,
                 room,
                 peer: seat.peer,
+                turn: seat.turn,
             };
-            self.departed.push(Departed {
-                link: seat.link,
-                place,
-            });
+            let link = seat.link();
+            self.departed
+                .extend(link.map(|link| Departed { link, place }));
         }
         if state.room.is_empty() {
             self.rooms.remove(&room);
@@ -149,27 +177,35 @@ impl Rooms {
     pub(super) fn command(
         &mut self,
         now: Instant,
-        room: RoomNumber,
-        peer: PeerId,
+        place: Place,
         call: u64,
         command: Command,
     ) -> Result<(), sfu_core::CommandError> {
+        let room = place.room;
+        let seat = self.seat(room, place.peer);
+        // Whoever served the peer before is not answered: its stream ends.
+        let seat = seat.filter(|(_, seat)| seat.turn == place.turn);
         let unknown = sfu_core::CommandError::UnknownPeer;
-        let state = self.rooms.get_mut(&room).ok_or_else(|| unknown.clone())?;
-        let slot = state.room.slot(peer).ok_or(unknown)?;
+        let (slot, _) = seat.ok_or_else(|| unknown.clone())?;
+        let state = self.rooms.get_mut(&room).ok_or(unknown)?;
         let result = state.room.handle_command(slot, command);
         self.tell(now, room);
         let frame = match &result {
             Ok(()) => answer(call, &Reply::Done),
             Err(error) => answer(call, &Reply::Error(&error.to_string())),
         };
+        self.send(now, room, slot, frame);
+        result
+    }
+
+    /// Sends a frame to one peer, behind everything that it was told before.
+    fn send(&mut self, now: Instant, room: RoomNumber, slot: Slot, frame: Bytes) {
         let state = self.rooms.get_mut(&room);
         let seat = state.and_then(|state| state.seats.get_mut(slot.index())?.as_mut());
-        if seat.is_some_and(|seat| seat.outlet.answer(now, frame).is_err()) {
+        if seat.is_some_and(|seat| seat.answer(now, frame).is_err()) {
             self.expel(now, room, slot);
             self.tell(now, room);
         }
-        result
     }
 
     pub(super) fn update_room(&mut self, now: Instant, room: RoomNumber, user_data: Bytes) {
@@ -209,9 +245,14 @@ impl Rooms {
         let state = self.rooms.get_mut(&place.room).ok_or(DropReason::NoRoom)?;
         let slot = state.room.slot(place.peer).ok_or(DropReason::NoRoom)?;
         let seats = &state.seats;
+        let seat = |slot: Slot| seats.get(slot.index()).and_then(Option::as_ref);
+        // A peer that was lost, or is somebody else's now, has one voice: not that of who served it before.
+        if seat(slot).is_none_or(|seat| seat.turn != place.turn) {
+            return Err(DropReason::ForeignMedia);
+        }
         let deliver = |slot: Slot| {
-            if let Some(seat) = seats.get(slot.index()).and_then(Option::as_ref) {
-                deliver(seat.link);
+            if let Some(link) = seat(slot).and_then(Seat::link) {
+                deliver(link);
             }
         };
         state
@@ -229,13 +270,13 @@ impl Rooms {
             };
             let mut slow = Vec::new();
             while let Some(notice) = state.room.poll_notice() {
-                let event = encode(&notice.event);
+                let encoded = encode(&notice.event);
                 for slot in notice.to {
                     let Some(seat) = state.seats.get_mut(slot.index()).and_then(Option::as_mut)
                     else {
                         continue;
                     };
-                    match seat.outlet.tell(now, &event, self.bundle_time) {
+                    match seat.tell(now, &notice.event, &encoded, self.bundle_time) {
                         Ok(Some(due)) => self.flushes.push(Reverse((due, room, slot))),
                         Ok(None) => {}
                         Err(_) => slow.push(slot),
@@ -272,7 +313,7 @@ impl Rooms {
             self.flushes.pop();
             let state = self.rooms.get_mut(&room);
             let seat = state.and_then(|state| state.seats.get_mut(slot.index())?.as_mut());
-            if seat.is_some_and(|seat| seat.outlet.flush(now).is_err()) {
+            if seat.is_some_and(|seat| seat.flush(now).is_err()) {
                 self.expel(now, room, slot);
                 self.tell(now, room);
             }

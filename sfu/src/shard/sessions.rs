@@ -253,7 +253,13 @@ impl Sessions {
     /// Where voice of a client's medias belongs.
     pub(super) fn attach(&mut self, client: ClientId, medias: Vec<MediaId>, place: Place) {
         let known = self.medias_of(client);
-        known.extend(medias.into_iter().map(|media| (media, place)));
+        for media in medias {
+            let at = known.entry(media).or_insert(place);
+            // Of two streams that served one peer the later one counts, in whatever order they say so.
+            if at.peer != place.peer || at.turn <= place.turn {
+                *at = place;
+            }
+        }
     }
 
     pub(super) fn detach(&mut self, client: ClientId, place: Place) {
@@ -556,7 +562,7 @@ impl Sessions {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::shard::{ShardNumber, webrtc::Offers};
+    use crate::shard::{ShardNumber, Turn, webrtc::Offers};
 
     const OFFER: &str = "v=0\r\no=- 1 2 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\na=group:BUNDLE 0\r\n\
         m=application 9 UDP/DTLS/SCTP webrtc-datachannel\r\nc=IN IP4 0.0.0.0\r\na=ice-ufrag:abcd\r\n\
@@ -624,10 +630,22 @@ mod tests {
             shard: ShardNumber(0),
             room: sfu_core::RoomNumber(1),
             peer: sfu_core::PeerId::new(1).unwrap(),
+            turn: Turn::default(),
         };
         sessions.attach(ClientId(0), vec![media], place);
         let number = sessions.by_client[&ClientId(0)];
         assert_eq!(sessions.place(number, media), Some(place));
+        let later = Place {
+            turn: place.turn.next(),
+            ..place
+        };
+        for late in [later, place] {
+            sessions.attach(ClientId(0), vec![media], late);
+        }
+        sessions.detach(ClientId(0), place);
+        assert_eq!(sessions.place(number, media), Some(later));
+        sessions.detach(ClientId(0), later);
+        sessions.attach(ClientId(0), vec![media], place);
         // A second session of the client takes them over.
         let offers = Offers::new(vec![address(1)]).unwrap();
         let (offer, _) = offers

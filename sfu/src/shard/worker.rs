@@ -17,7 +17,7 @@ use nix::{
     poll::{PollFd, PollFlags, ppoll},
     sys::time::TimeSpec,
 };
-use sfu_core::{Command, DropReason, PeerId, RoomLimits, RoomNumber, wire::datagram::Datagram};
+use sfu_core::{Command, DropReason, RoomLimits, wire::datagram::Datagram};
 use tokio::sync::mpsc;
 
 use self::{
@@ -26,7 +26,7 @@ use self::{
 };
 use super::{
     Arrival, QuicSettings, QuicTls, ShardNumber,
-    inbox::{Handed, Inbox, Request},
+    inbox::{Handed, Inbox, Place, Request},
     quic::{self, QuicEndpoint},
     rooms::Rooms,
     session::Sent,
@@ -438,13 +438,14 @@ impl Shard {
             } => self.sessions.attach(client, medias, place),
             Request::Detach { client, place } => self.sessions.detach(client, place),
             Request::Join(join) => self.rooms.join(now, *join),
+            Request::Lose { place, let_go } => self.rooms.lose(now, place, let_go),
+            Request::Resume(resume) => self.rooms.resume(now, *resume),
             Request::Command {
-                room,
-                peer,
+                place,
                 call,
                 command,
                 since,
-            } => self.handle_command(now, (room, peer), call, command, since),
+            } => self.handle_command(now, place, call, command, since),
             Request::Leave { room, peer } => self.rooms.leave(now, room, peer, None),
             Request::Remove {
                 room,
@@ -468,13 +469,14 @@ impl Shard {
     fn handle_command(
         &mut self,
         now: Instant,
-        (room, peer): (RoomNumber, PeerId),
+        place: Place,
         call: u64,
         command: Command,
         since: Instant,
     ) {
         let method = command.method();
-        let result = self.rooms.command(now, room, peer, call, command);
+        let peer = place.peer;
+        let result = self.rooms.command(now, place, call, command);
         let outcome = match &result {
             Ok(()) => CallOutcome::Success,
             Err(error) => {

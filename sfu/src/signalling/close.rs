@@ -3,7 +3,41 @@
 
 use axum::extract::ws::{CloseFrame, Utf8Bytes, close_code};
 
+use super::client::Parting;
 use crate::shard::Ending;
+
+/// How a stream ends, and why the server closes it, if it does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct End {
+    pub(super) parting: Parting,
+    pub(super) close: Option<Close>,
+}
+
+impl End {
+    /// The client ends it, or its connection has ended.
+    pub(super) fn of_client(parting: Parting) -> Self {
+        let close = None;
+        Self { parting, close }
+    }
+}
+
+impl From<Close> for End {
+    fn from(close: Close) -> Self {
+        let parting = match close {
+            // Not what the client wanted, and not what it is to blame for.
+            Close::Broken | Close::Silent | Close::Idle => Parting::Lost,
+            Close::Left
+            | Close::ServerClosing
+            | Close::Garbage
+            | Close::NotAuthenticated
+            | Close::TooManyCalls
+            | Close::TooSlow
+            | Close::Overloaded => Parting::Left,
+        };
+        let close = Some(close);
+        Self { parting, close }
+    }
+}
 
 /// Why the server closes a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

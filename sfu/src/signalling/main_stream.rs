@@ -1,6 +1,7 @@
 //! A client's main stream: who it is, its voice connection, and the rooms it wants to enter.
 
 use std::{
+    iter,
     sync::Arc,
     time::{Duration, Instant, SystemTime},
 };
@@ -17,14 +18,16 @@ use tokio::{
 
 use super::{
     Client,
-    close::Close,
+    client::Parting,
+    close::{Close, End},
     socket::Socket,
     stream::{Incoming, Stream, turn},
 };
 use crate::{
-    control::{Control, PeerSeat, Phase, Ticket},
+    auth::Identity,
+    control::{Control, Entry, Newcomer, PeerSeat, Phase, ResumeError, ResumeKey, Stay, Ticket},
     metrics::CallOutcome,
-    shard::{self, ConnectionId, ShardNumber},
+    shard::{self, ConnectionId, Place, ShardNumber, Turn},
 };
 
 /// How long a stream may take to say who it is: a client does it at once.
@@ -34,6 +37,8 @@ const AUTHENTICATION_TIME: Duration = Duration::from_secs(10);
 enum Answer {
     Rooms(Vec<String>),
     Text(&'static str, String),
+    /// Where a peer's stream is, and the key for another one.
+    Stream(String, Option<ResumeKey>),
     Refused(String),
     /// Nobody is to blame but the server.
     Failed(String),
@@ -50,9 +55,9 @@ pub(super) async fn serve(control: Arc<Control>, socket: Socket, stranger: Owned
         control,
         client: None,
     };
-    let close = main.run(stranger).await;
+    let End { parting, close } = main.run(stranger).await;
     if let Some(client) = &main.client {
-        client.end();
+        client.part(parting);
         main.control.tickets.forget(client.seat.id);
         let shard = main.control.shard(client.seat.shard);
         let disconnect = || shard::Request::Disconnect(client.seat.id);
@@ -77,19 +82,21 @@ struct MainStream {
 }
 
 impl MainStream {
-    /// Until the client ends it (`None`) or the server has to.
-    async fn run(&mut self, stranger: OwnedSemaphorePermit) -> Option<Close> {
+    /// Until the client ends it or the server has to.
+    async fn run(&mut self, stranger: OwnedSemaphorePermit) -> End {
         let deadline = tokio::time::Instant::now() + AUTHENTICATION_TIME;
-        while self.client.is_none() {
+        let client = loop {
+            if let Some(client) = &self.client {
+                break Arc::clone(client);
+            }
             let Ok(incoming) = timeout_at(deadline, self.stream.next()).await else {
-                return Some(Close::NotAuthenticated);
+                return Close::NotAuthenticated.into();
             };
             if let Err(end) = self.handle(incoming).await {
                 return end;
             }
-        }
+        };
         drop(stranger);
-        let client = self.client.clone()?;
         let mut phase = self.control.phase();
         let mut presence = client.presence();
         let mut idle_since = None;
@@ -108,18 +115,19 @@ impl MainStream {
                     }
                 }
                 _ = presence.changed() => {}
-                () = turn(idle_end) => return Some(Close::Idle),
-                () = closing(&mut phase) => return Some(Close::ServerClosing),
+                () = turn(idle_end) => return Close::Idle.into(),
+                () = closing(&mut phase) => return Close::ServerClosing.into(),
             }
         }
     }
 
     /// Does what a frame asks for, and answers it.
-    async fn handle(&mut self, incoming: Incoming) -> Result<(), Option<Close>> {
+    async fn handle(&mut self, incoming: Incoming) -> Result<(), End> {
         let (frame, since) = match incoming {
             Incoming::Frame(frame, since) => (frame, since),
-            Incoming::Left | Incoming::Lost => return Err(None),
-            Incoming::Close(close) => return Err(Some(close)),
+            Incoming::Left => return Err(End::of_client(Parting::Left)),
+            Incoming::Lost => return Err(End::of_client(Parting::Lost)),
+            Incoming::Close(close) => return Err(close.into()),
         };
         let (id, method, result) = match Request::parse(&frame) {
             Ok(request) => match MainCommand::parse(&request) {
@@ -129,7 +137,9 @@ impl MainStream {
             Err(FrameError::Request { id, problem }) => {
                 (id, "unknown", Answer::Refused(problem.to_owned()))
             }
-            Err(FrameError::Garbage | FrameError::NoRequest) => return Err(Some(Close::Garbage)),
+            Err(FrameError::Garbage | FrameError::NoRequest) => {
+                return Err(Close::Garbage.into());
+            }
         };
         let (frame, outcome) = match &result {
             Answer::Rooms(rooms) => (
@@ -138,6 +148,13 @@ impl MainStream {
             ),
             Answer::Text(name, text) => {
                 (answer(id, &Reply::Text(name, text)), CallOutcome::Success)
+            }
+            Answer::Stream(name, resume_key) => {
+                let key = resume_key.as_ref().map(|key| ("resume_key", key.reveal()));
+                let members: Vec<_> = iter::once(("stream_id", name.as_str()))
+                    .chain(key)
+                    .collect();
+                (answer(id, &Reply::Members(&members)), CallOutcome::Success)
             }
             Answer::Failed(reason) => (answer(id, &Reply::Error(reason)), CallOutcome::Failure),
             Answer::Refused(reason) => {
@@ -157,7 +174,7 @@ impl MainStream {
         {
             tracing::warn!(method, took_ms = took.as_millis(), "a call took long");
         }
-        self.stream.send(frame).await.map_err(Some)
+        Ok(self.stream.send(frame).await?)
     }
 
     async fn execute(&mut self, command: MainCommand) -> Answer {
@@ -171,9 +188,17 @@ impl MainStream {
                     room_id,
                     user_data,
                     position,
+                    resumable,
                 },
                 Some(client),
-            ) => self.join(&client, &room_id, user_data, position),
+            ) => self.join(&client, &room_id, user_data, position, resumable),
+            (
+                MainCommand::ResumeRoom {
+                    room_id,
+                    resume_key,
+                },
+                Some(client),
+            ) => self.resume(&client, &room_id, resume_key).await,
         };
         result.unwrap_or_else(Answer::Refused)
     }
@@ -245,15 +270,13 @@ impl MainStream {
         name: &str,
         user_data: Bytes,
         position: Position,
+        resumable: bool,
     ) -> Result<Answer, String> {
         let identity = &client.identity;
-        if !identity.rooms.iter().any(|room| room == name) {
-            return Err("the token does not open this room".to_owned());
-        }
-        let membership = client.enter(name).ok_or("already in this room")?;
-        let key = RoomKey {
-            namespace: identity.namespace.clone(),
-            name: name.to_owned(),
+        let key = opened_room(identity, name)?;
+        let membership = client.enter(name, false).ok_or("already in this room")?;
+        let Some(resume_key) = self.control.resume_key(resumable) else {
+            return Ok(no_randomness());
         };
         let admitted = self.control.directory().admit_peer(
             Instant::now(),
@@ -262,16 +285,24 @@ impl MainStream {
             &identity.customer,
         );
         let admitted = admitted.map_err(|refusal| refusal.to_string())?;
-        let ticket = Ticket {
-            membership,
-            client: client.seat.id,
+        let stay = Stay {
             seat: PeerSeat::new(
                 Arc::clone(&self.control),
                 admitted.peer,
                 client.seat.transport,
             ),
-            key,
-            room: admitted.room,
+            place: Place {
+                shard: self.control.shard_of(&key),
+                room: admitted.room,
+                peer: admitted.peer,
+                turn: Turn::default(),
+            },
+            room: key,
+            user_id: identity.user_id.clone(),
+            medias: admitted.media_ids.clone(),
+        };
+        let newcomer = Newcomer {
+            stay: Arc::new(stay),
             info: RoomInfo {
                 name: Arc::from(name),
                 customer: admitted.customer,
@@ -284,10 +315,47 @@ impl MainStream {
                 position,
                 media_ids: admitted.media_ids,
             },
+            resume_key: resume_key.clone(),
         };
-        Ok(match self.control.tickets.issue(ticket) {
-            Some(stream) => Answer::Text("stream_id", stream),
-            None => Answer::Failed("the server has no randomness".to_owned()),
-        })
+        let entry = Entry::Join(Box::new(newcomer));
+        Ok(
+            match self.control.tickets.issue(Ticket { membership, entry }) {
+                Some(stream) => Answer::Stream(stream, resume_key),
+                None => no_randomness(),
+            },
+        )
     }
+
+    async fn resume(
+        &mut self,
+        client: &Arc<Client>,
+        name: &str,
+        key: String,
+    ) -> Result<Answer, String> {
+        let room = opened_room(&client.identity, name)?;
+        match self
+            .control
+            .resume(client, &room, &ResumeKey::new(key))
+            .await
+        {
+            Ok(resumed) => Ok(Answer::Stream(resumed.stream, Some(resumed.key))),
+            Err(error @ ResumeError::NoRandomness) => Ok(Answer::Failed(error.to_string())),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+}
+
+/// The room of this name, if the token opens it.
+fn opened_room(identity: &Identity, name: &str) -> Result<RoomKey, &'static str> {
+    if !identity.rooms.iter().any(|room| room == name) {
+        return Err("the token does not open this room");
+    }
+    Ok(RoomKey {
+        namespace: identity.namespace.clone(),
+        name: name.to_owned(),
+    })
+}
+
+fn no_randomness() -> Answer {
+    Answer::Failed(ResumeError::NoRandomness.to_string())
 }

@@ -1,91 +1,108 @@
 //! The stream of one room a client is in: the server speaks first, then commands go in, and answers and events come out.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Instant};
 
 use bytes::Bytes;
 use sfu_core::{
-    Command, LeaveReason,
+    Command, Join, LeaveReason, RoomInfo,
     wire::rpc::{FrameError, Reply, Request, answer},
 };
 use tokio::{sync::watch, time::timeout};
 
 use super::{
-    client::Presence,
-    close::Close,
+    Client,
+    client::{Parting, Presence},
+    close::{Close, End},
     socket::Socket,
     stream::{Incoming, Stream},
 };
 use crate::{
-    control::{Control, Phase, Ticket},
+    control::{Control, Entry, LET_GO_TIME, Newcomer, Phase, ResumeKey, Stay, Ticket},
     metrics::CallOutcome,
-    shard::{self, Inbox, JoinRequest, Outlets, Overloaded, Place},
+    shard::{self, Inbox, JoinRequest, Outlet, Outlets, Overloaded, Place, ResumeRequest, Turn},
 };
-
-/// How long a shard may take to let go of a peer; one that takes longer has stopped.
-const LEAVE_TIME: Duration = Duration::from_secs(30);
 
 /// Serves a room's stream to its end.
 pub(super) async fn serve(control: Arc<Control>, socket: Socket, ticket: Ticket) {
-    let (outlet, outlets) = shard::outlet();
-    let place = Place {
-        shard: control.shard_of(&ticket.key),
-        room: ticket.room,
-        peer: ticket.seat.peer,
-    };
+    let Ticket { membership, entry } = ticket;
+    let client = Arc::clone(&membership.client);
+    client.has_joined();
     let settings = match &socket {
         Socket::Web(_) => control.web,
         Socket::Quic(_) => control.quic,
     };
+    let stream = Stream::new(socket, settings);
+    let (outlet, outlets) = shard::outlet();
+    let (key, stay, turn, newcomer) = match entry {
+        Entry::Join(newcomer) => {
+            let Newcomer {
+                stay,
+                info,
+                join,
+                resume_key,
+            } = *newcomer;
+            (resume_key, stay, Turn::default(), Some((info, join)))
+        }
+        Entry::Resume(key) => {
+            let Some((stay, turn)) = control.stays.serve(&key, client.seat.id) else {
+                drop(membership);
+                // It had to leave meanwhile, or still another stream serves it.
+                control.metrics.closed(Close::Left.label());
+                return stream.close(Close::Left).await;
+            };
+            (Some(key), stay, turn, None)
+        }
+    };
     let mut room = RoomStream {
-        stream: Stream::new(socket, settings),
+        stream,
         outlets,
-        place,
+        place: stay.place_in(turn),
+        stay,
+        key,
+        client,
         control,
     };
-    let client = Arc::clone(&ticket.membership.client);
-    tracing::debug!(client = client.seat.id.0, peer = %place.peer, shard = place.shard.0, "a peer comes in");
-    client.has_joined();
-    let seat = ticket.seat;
-    let entered = room
-        .enter(JoinRequest {
-            client: client.seat.id,
-            session_shard: client.seat.shard,
-            room: ticket.room,
-            customer: room
-                .control
-                .metrics
-                .customer(&ticket.info.customer, Instant::now()),
-            info: ticket.info,
-            join: ticket.join,
-            outlet,
-        })
-        .await;
-    let close = match entered {
-        Ok(()) => room.run(&client).await,
-        Err(Overloaded) => Some(Close::Overloaded),
+    let peer = room.place.peer;
+    tracing::debug!(client = room.client.seat.id.0, %peer, shard = room.place.shard.0, "a stream serves a peer");
+    let entered = match newcomer {
+        Some((info, join)) => room.enter(info, join, outlet).await,
+        None => room.resume(outlet).await,
     };
-    room.leave(&client).await;
-    tracing::debug!(peer = %place.peer, ?close, "a peer has left");
+    let end = match entered {
+        Ok(()) => room.run().await,
+        Err(Overloaded) => Close::Overloaded.into(),
+    };
+    room.part(end.parting).await;
+    tracing::debug!(%peer, ?end, "a stream has ended");
+    let RoomStream {
+        stream,
+        stay,
+        control,
+        ..
+    } = room;
     // Only now: until the shard let go of the peer, its medias were in use.
-    drop(seat);
-    drop(ticket.membership);
-    if let Some(close) = close {
-        room.control.metrics.closed(close.label());
-        room.stream.close(close).await;
+    drop(stay);
+    drop(membership);
+    if let Some(close) = end.close {
+        control.metrics.closed(close.label());
+        stream.close(close).await;
     }
 }
 
-async fn over(presence: &mut watch::Receiver<Presence>) {
-    let _ = presence.wait_for(|presence| presence.is_over).await;
+async fn over(presence: &mut watch::Receiver<Presence>) -> Parting {
+    let over = presence.wait_for(|presence| presence.parting.is_some());
+    let parting = over.await.ok().and_then(|presence| presence.parting);
+    parting.unwrap_or(Parting::Lost)
 }
 
 struct RoomStream {
     stream: Stream,
     outlets: Outlets,
     place: Place,
+    stay: Arc<Stay>,
+    /// Of a peer that may come back.
+    key: Option<ResumeKey>,
+    client: Arc<Client>,
     control: Arc<Control>,
 }
 
@@ -94,19 +111,33 @@ impl RoomStream {
         self.control.shard(self.place.shard)
     }
 
-    async fn enter(&mut self, join: JoinRequest) -> Result<(), Overloaded> {
-        let attach = shard::Request::Attach {
-            client: join.client,
-            medias: join.join.media_ids.clone(),
-            place: self.place,
+    /// A new peer comes in.
+    async fn enter(
+        &mut self,
+        info: RoomInfo,
+        join: Join,
+        outlet: Outlet,
+    ) -> Result<(), Overloaded> {
+        self.attach().await?;
+        let metrics = &self.control.metrics;
+        let join = JoinRequest {
+            client: self.client.seat.id,
+            session_shard: self.client.seat.shard,
+            room: self.place.room,
+            customer: metrics.customer(&info.customer, Instant::now()),
+            info,
+            join,
+            outlet,
         };
-        self.control
-            .shard(join.session_shard)
-            .submit(attach)
-            .await?;
         self.shard()
             .submit(shard::Request::Join(Box::new(join)))
             .await?;
+        if let Some(key) = &self.key {
+            let stay = Arc::clone(&self.stay);
+            self.control
+                .stays
+                .begin(key.clone(), stay, self.client.seat.id);
+        }
         // Whoever was banned on the way in may have come in after the order to leave.
         if self.control.directory().must_leave(self.place.peer) {
             let remove = shard::Request::Remove {
@@ -119,33 +150,66 @@ impl RoomStream {
         Ok(())
     }
 
-    /// Until the client ends it (`None`), the room does, or the server has to.
-    async fn run(&mut self, client: &super::Client) -> Option<Close> {
-        let mut presence = client.presence();
+    /// A peer that is in has another stream, and another session for its voice. If it has left, the stream ends.
+    async fn resume(&mut self, outlet: Outlet) -> Result<(), Overloaded> {
+        self.attach().await?;
+        let resume = ResumeRequest {
+            client: self.client.seat.id,
+            session_shard: self.client.seat.shard,
+            place: self.place,
+            outlet,
+        };
+        let resume = shard::Request::Resume(Box::new(resume));
+        self.shard().submit(resume).await?;
+        self.stay.seat.moves_to(self.client.seat.transport);
+        self.control.metrics.peer_resumed();
+        Ok(())
+    }
+
+    async fn attach(&mut self) -> Result<(), Overloaded> {
+        let attach = shard::Request::Attach {
+            client: self.client.seat.id,
+            medias: self.stay.medias.clone(),
+            place: self.place,
+        };
+        self.control
+            .shard(self.client.seat.shard)
+            .submit(attach)
+            .await
+    }
+
+    /// Until the client ends it, the room does, or the server has to.
+    async fn run(&mut self) -> End {
+        let mut presence = self.client.presence();
         let mut phase = self.control.phase();
         loop {
             tokio::select! {
                 incoming = self.stream.next() => {
                     let (frame, since) = match incoming {
                         Incoming::Frame(frame, since) => (frame, since),
-                        Incoming::Left | Incoming::Lost => return None,
-                        Incoming::Close(close) => return Some(close),
+                        Incoming::Left => return End::of_client(Parting::Left),
+                        Incoming::Lost => return End::of_client(Parting::Lost),
+                        Incoming::Close(close) => return close.into(),
                     };
                     if let Err(close) = self.handle(&frame, since).await {
-                        return Some(close);
+                        return close.into();
                     }
                 }
                 frame = self.outlets.frame() => {
                     let Some(frame) = frame else {
                         let is_closing = *phase.borrow_and_update() >= Phase::Leaving;
-                        return Some(if is_closing { Close::ServerClosing } else { Close::Left });
+                        let close = if is_closing { Close::ServerClosing } else { Close::Left };
+                        return close.into();
                     };
                     let outlets = &mut self.outlets;
                     if let Err(close) = self.stream.send_all(frame, || outlets.waiting_frame()).await {
-                        return Some(close);
+                        return close.into();
                     }
                 }
-                () = over(&mut presence) => return Some(Close::Left),
+                parting = over(&mut presence) => {
+                    let close = Some(Close::Left);
+                    return End { parting, close };
+                }
             }
         }
     }
@@ -156,8 +220,7 @@ impl RoomStream {
             Ok(request) => match Command::parse(&request) {
                 Ok(command) => {
                     let request = shard::Request::Command {
-                        room: self.place.room,
-                        peer: self.place.peer,
+                        place: self.place,
                         call: request.id,
                         command,
                         since,
@@ -182,30 +245,28 @@ impl RoomStream {
             .await
     }
 
-    /// Takes the peer out of its room, and waits until the shard has let go of it.
-    async fn leave(&mut self, client: &super::Client) {
-        let leave = || shard::Request::Leave {
-            room: self.place.room,
-            peer: self.place.peer,
-        };
-        while self.shard().submit(leave()).await.is_err() {
-            tracing::error!("a shard takes no requests; a peer cannot leave");
+    /// Keeps the peer for another stream, or takes it out of its room; or leaves that to whoever serves it by now. Waits
+    /// until the shard has let go of this stream.
+    async fn part(&mut self, parting: Parting) {
+        match (&self.key, parting) {
+            (Some(key), Parting::Lost) => self.control.lose(key, &self.client).await,
+            (Some(key), Parting::Left) => {
+                if let Some(stay) = self.control.stays.end(key) {
+                    self.control.let_leave(&stay).await;
+                }
+            }
+            (None, _) => self.control.let_leave(&self.stay).await,
         }
         let detach = || shard::Request::Detach {
-            client: client.seat.id,
+            client: self.client.seat.id,
             place: self.place,
         };
-        while self
-            .control
-            .shard(client.seat.shard)
-            .submit(detach())
-            .await
-            .is_err()
-        {
+        let session_shard = self.control.shard(self.client.seat.shard);
+        while session_shard.submit(detach()).await.is_err() {
             tracing::error!("a shard takes no requests; a peer cannot leave");
         }
         let let_go = async { while self.outlets.frame().await.is_some() {} };
-        if timeout(LEAVE_TIME, let_go).await.is_err() {
+        if timeout(LET_GO_TIME, let_go).await.is_err() {
             tracing::error!("a shard does not let go of a peer");
         }
     }

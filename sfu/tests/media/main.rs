@@ -11,6 +11,7 @@ mod packet;
 mod process;
 mod refused;
 mod relay;
+mod resume;
 mod sessions;
 mod shards;
 mod voice;

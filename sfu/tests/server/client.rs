@@ -33,6 +33,9 @@ pub(crate) struct Stream {
     notifications: VecDeque<(String, Value)>,
 }
 
+/// A stream's name, and the key to come back with when it was lost.
+pub(crate) type Way = (String, String);
+
 /// A client in a room.
 pub(crate) struct Member {
     pub(crate) main: Stream,
@@ -232,6 +235,26 @@ impl Stream {
             .to_owned())
     }
 
+    /// Asks to enter a room and to keep the place there.
+    pub(crate) async fn join_resumable(&mut self, room: &str, user: &str) -> Way {
+        let params = map([
+            ("room_id", room.into()),
+            ("user_data", Value::Binary(user.as_bytes().to_vec())),
+            ("resumable", true.into()),
+        ]);
+        let answer = self.call("JoinRoom", params).await.expect("let in");
+        way(&answer)
+    }
+
+    /// Asks to go on as the peer of this key.
+    ///
+    /// # Errors
+    /// Why not.
+    pub(crate) async fn resume(&mut self, room: &str, key: &str) -> Result<Way, String> {
+        let params = map([("room_id", room.into()), ("resume_key", key.into())]);
+        Ok(way(&self.call("ResumeRoom", params).await?))
+    }
+
     /// The next frame; `None` at the end.
     pub(crate) async fn frame(&mut self) -> Option<Value> {
         loop {
@@ -272,6 +295,11 @@ impl Stream {
             _ => self.notifications.push_back((method, params.clone())),
         }
     }
+}
+
+fn way(answer: &Value) -> Way {
+    let text = |name: &str| answer[name].as_str().expect("a text").to_owned();
+    (text("stream_id"), text("resume_key"))
 }
 
 /// Params.

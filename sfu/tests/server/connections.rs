@@ -176,13 +176,13 @@ async fn noise_instead_of_tls_or_http_is_disconnected_at_once() {
 }
 
 /// A way to a server that can be cut: then nothing goes through in any direction, and no side is told.
-struct Wire {
-    address: SocketAddr,
+pub(crate) struct Wire {
+    pub(crate) address: SocketAddr,
     cut: watch::Sender<bool>,
 }
 
 impl Wire {
-    async fn to(server: SocketAddr) -> Self {
+    pub(crate) async fn to(server: SocketAddr) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");
         let (cut, is_cut) = watch::channel(false);
@@ -198,7 +198,7 @@ impl Wire {
         Self { address, cut }
     }
 
-    fn cut(&self) {
+    pub(crate) fn cut(&self) {
         self.cut.send_replace(true);
     }
 }

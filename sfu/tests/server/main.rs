@@ -10,4 +10,5 @@ mod limits;
 mod offers;
 mod operation;
 mod protocol;
+mod resume;
 mod world;

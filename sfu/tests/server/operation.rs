@@ -23,7 +23,7 @@ const ORDER_TIME: Duration = Duration::from_secs(1);
 
 impl World {
     /// A server below this gateway; tokens of customers reach it only through that.
-    async fn below(gateway: &Gateway) -> Self {
+    pub(crate) async fn below(gateway: &Gateway) -> Self {
         let certificate =
             SelfSigned::new(&["127.0.0.1".parse().expect("an address")]).expect("a certificate");
         let files = certificate.files();

@@ -114,6 +114,10 @@ const MISTAKES: &[(&str, &str)] = &[
         ":2: limit.peer.concurrent_streams: it must be from 0 to 8",
     ),
     (
+        "[limit.peer]\nresume_grace = 300001",
+        ":2: limit.peer.resume_grace: it must be from 0 to 300000",
+    ),
+    (
         "[limit.peer]\nincoming_messages = { rate = 0, capacity = 1, overflow = 1 }",
         ":2: limit.peer.incoming_messages.rate: ",
     ),
