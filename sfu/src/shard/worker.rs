@@ -2,6 +2,7 @@
 
 mod forward;
 mod routing;
+mod shedding;
 
 use std::{
     collections::HashMap,
@@ -16,9 +17,14 @@ use nix::{
     poll::{PollFd, PollFlags, ppoll},
     sys::time::TimeSpec,
 };
-use sfu_core::{Command, DropReason, PeerId, RoomLimits, RoomNumber, wire::datagram::Datagram};
+use sfu_core::{
+    Command, DropReason, PeerId, RoomLimits, RoomNumber, Shedding, wire::datagram::Datagram,
+};
 
-use self::routing::{Owner, hand, is_stale, owner};
+use self::{
+    routing::{Owner, hand, is_stale, owner},
+    shedding::CatchUp,
+};
 use super::{
     ShardNumber,
     inbox::{Handed, Inbox, Request},
@@ -34,8 +40,12 @@ const SLEEP_MAX: Duration = Duration::from_secs(1);
 /// Batches of packets in one round, so that requests and timers get their turn under any load.
 const BATCHES_MAX: usize = 4;
 
-/// Requests in one round, so that a burst of joins does not hold up voice.
+/// Requests in one round, so that a burst of them does not hold up voice.
 const REQUESTS_MAX: usize = 64;
+
+/// Time after which no more requests are begun in a round: a peer that joins two thousand others, or moves into their
+/// sight, takes as long as hundreds of packets. Half of what a shard may be late without shedding voice for it.
+const REQUESTS_TIME_MAX: Duration = Duration::from_millis(10);
 
 /// Packets of other threads in one round.
 const HANDED_MAX: usize = 256;
@@ -74,6 +84,8 @@ pub(crate) struct Shard {
     voice: Vec<Voice>,
     /// When the packets arrived that were forwarded in this round.
     forwarded: Vec<Instant>,
+    shedding: Shedding,
+    catch_up: CatchUp,
     is_stopping: bool,
 }
 
@@ -99,6 +111,8 @@ impl Shard {
             packets: Vec::new(),
             voice: Vec::new(),
             forwarded: Vec::new(),
+            shedding: Shedding::new(Instant::now()),
+            catch_up: CatchUp::default(),
             is_stopping: false,
             settings,
         })
@@ -110,7 +124,7 @@ impl Shard {
             self.sleep();
             let began = Instant::now();
             self.round(began);
-            self.counters.busy(began.elapsed());
+            self.rest(began);
         }
     }
 
@@ -137,6 +151,9 @@ impl Shard {
                 break;
             };
             self.handle_request(now, request);
+            if now.elapsed() > REQUESTS_TIME_MAX {
+                break;
+            }
         }
         for _ in 0..HANDED_MAX {
             let Some(packet) = self.inbox.packet() else {
@@ -173,10 +190,19 @@ impl Shard {
             inboxes,
             counters,
             settings,
+            shedding,
+            catch_up,
             ..
         } = self;
+        // The packets' waits are as of now, which in a long round is much later than its begin.
+        let received = Instant::now();
         wire.receive(|packet: Received<'_>| {
-            let arrived = now.checked_sub(packet.waited).unwrap_or(now);
+            if catch_up.skips(packet.waited, packet.bytes) {
+                shedding.waited(packet.waited);
+                counters.dropped(DropReason::Stale.index());
+                return;
+            }
+            let arrived = received.checked_sub(packet.waited).unwrap_or(received);
             let owner = owner(
                 now,
                 sessions,

@@ -29,7 +29,11 @@ impl Shard {
         if !self.sessions.is_in_a_room(packet.session) {
             return Err(DropReason::NoRoom);
         }
-        if is_stale(now, arrived) {
+        // By the clock, and not by the round's begin: what a round has forwarded before may have taken long.
+        let began = Instant::now();
+        self.shedding
+            .waited(began.saturating_duration_since(arrived));
+        if is_stale(began, arrived) {
             return Err(DropReason::Stale);
         }
         if let [media] = datagram.medias() {
@@ -95,6 +99,7 @@ impl Shard {
             inboxes,
             counters,
             settings,
+            shedding,
             ..
         } = self;
         let bytes = datagram.bytes();
@@ -122,9 +127,14 @@ impl Shard {
                 counters.dropped(reason.index());
             }
         };
-        let customer = rooms.forward(now, place, media, datagram, deliver, || {
-            counters.dropped(DropReason::StreamLimit.index());
-        })?;
+        let budget = shedding.budget();
+        let (customer, refused) = rooms.forward(now, place, media, datagram, budget, deliver)?;
+        counters.refused(refused.reason.index(), refused.receivers);
+        let shed = match refused.reason {
+            DropReason::Shed => refused.receivers,
+            _ => 0,
+        };
+        shedding.forwarded(delivered + handed, shed);
         customer.incoming(bytes.len());
         customer.outgoing(bytes.len() * (delivered + handed));
         counters.packets_out(delivered, bytes.len() * delivered);
