@@ -38,9 +38,9 @@ fn held_time(near: usize) -> Duration {
 /// Streams that a peer hears at most while the server sheds: more voices at once nobody can follow.
 const SHED_STREAMS_MAX: usize = 16;
 
-/// Within a quarter of the radius all talkers are equally near, squared: nobody tells them apart by loudness, and in a
-/// crowd that moves they must not take turns.
-const CLOSE: f64 = 0.25 * 0.25;
+/// Within a tenth of the radius all talkers are equally near, squared: in a crowd on one spot that moves they must not take
+/// turns.
+const CLOSE: f64 = 0.1 * 0.1;
 
 /// A talker must be nearer by a quarter than the one it silences, squared: so that two who move do not take turns.
 const NEARER: f64 = 0.75 * 0.75;
@@ -253,7 +253,7 @@ mod tests {
     fn in_a_crowd_nobody_is_nearer() {
         let now = origin();
         let mut listener = Listener(Streams::default());
-        assert!(listener.review(now, 1, 200, 0.06).0);
+        assert!(listener.review(now, 1, 200, 0.009).0);
         assert!(!listener.review(now, 1, 201, 0.0).0);
     }
 

@@ -44,7 +44,7 @@ const BATCHES_MAX: usize = 4;
 const REQUESTS_MAX: usize = 64;
 
 /// Time after which no more requests are begun in a round: a peer that joins two thousand others, or moves into their
-/// sight, takes as long as hundreds of packets. Half of what a shard may be late without shedding voice for it.
+/// sight, takes as long as hundreds of packets. A third of what a shard may be late without shedding voice for it.
 const REQUESTS_TIME_MAX: Duration = Duration::from_millis(10);
 
 /// Packets of other threads in one round.

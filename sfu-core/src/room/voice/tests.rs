@@ -143,7 +143,7 @@ fn everybody_hears_the_same_few_and_all_of_their_packets() {
             crowd.random.shuffle(&mut talkers);
         }
         let who = crowd.random.u32(..40);
-        let x = crowd.random.f64() * 0.2;
+        let x = crowd.random.f64() * 0.1;
         crowd.go(who, x);
         let hears = crowd.talk(talkers);
         let mut heard = hears[&listener].clone();
