@@ -1,5 +1,5 @@
-//! What the core costs by itself: forwarding a packet to each receiver beside handing out a list of as many, and a peer
-//! that moves beside comparing it with everybody. `cargo xtask bench sfu-core` runs it.
+//! What the core costs by itself: forwarding a packet to each receiver beside handing out a list of as many, a packet that
+//! is refused beside one that is not, and a peer that moves beside comparing it with everybody. `cargo xtask bench sfu-core` runs it.
 
 #![expect(
     clippy::disallowed_methods,
@@ -15,8 +15,8 @@ use std::{
 
 use bytes::Bytes;
 use sfu_core::{
-    Command, Join, MediaId, PeerId, Position, Room, RoomInfo, RoomLimits, Slot,
-    wire::datagram::Datagram,
+    Command, Join, MediaId, PeerId, PeerInfo, Position, Room, RoomInfo, RoomLimits, Slot,
+    wire::{datagram::Datagram, notification::encode},
 };
 
 /// Each measures a thing and what it is compared with, one right after the other. The median of an odd number is one of
@@ -31,6 +31,12 @@ const COMPARISONS: usize = 5_000_000;
 
 /// Talkers in turn; more than a limited receiver hears.
 const TALKERS: usize = 8;
+
+/// Peers of the crowd that cannot all be heard.
+const CROWD: usize = 2_000;
+
+/// Packets that a round of refusing takes.
+const PACKETS: usize = 20_000;
 
 /// What clients wait between two packets.
 const PACKET_TIME: Duration = Duration::from_millis(20);
@@ -57,6 +63,23 @@ fn main() {
         for peers in [10, 100, 1_000] {
             forwarding(peers, streams);
         }
+    }
+    println!(
+        "\n{:34}{:>12}{:>12}{:>8}",
+        "refusing, 2,000 at one spot", "ns", "whole ns", "ratio"
+    );
+    for talkers in [8, 32, 500] {
+        for streams in [0, 2] {
+            refusing(talkers, streams);
+        }
+    }
+    println!(
+        "\n{:34}{:>12}{:>12}{:>8}",
+        "signalling, per peer told of", "ns", "floor ns", "ratio"
+    );
+    for peers in [200, 2_000] {
+        joining(peers);
+        meeting(peers);
     }
     println!(
         "\n{:34}{:>12}{:>12}{:>8}",
@@ -130,13 +153,8 @@ fn forwarding(peers: usize, streams: u8) {
         .map(|number| join(&mut room, now, number, Position::default()))
         .collect();
     for (number, slot) in slots.iter().enumerate().take(TALKERS) {
-        let start = Command::StartMedia {
-            media: media(number),
-            properties: Bytes::from_static(&[0x80]),
-        };
-        room.handle_command(*slot, start).expect("its own media");
+        start(&mut room, *slot, number);
     }
-    drain(&mut room);
     let receivers = peers - 1;
     let turns = RECEIVERS / receivers / TALKERS;
     let count = turns * TALKERS * receivers;
@@ -155,13 +173,10 @@ fn forwarding(peers: usize, streams: u8) {
                         black_box(slot);
                         heard += 1;
                     };
-                    let refuse = |slot| {
-                        black_box(slot);
-                        refused += 1;
-                    };
                     let media = media(number);
-                    room.handle_datagram(now, *sender, media, &datagram, deliver, refuse)
-                        .expect("its own media within its rate");
+                    let result =
+                        room.handle_datagram(now, *sender, media, &datagram, None, deliver);
+                    refused += result.expect("its own media within its rate").receivers;
                 }
             }
         });
@@ -181,6 +196,142 @@ fn forwarding(peers: usize, streams: u8) {
     });
     let limit = if streams > 0 { ", 4 streams" } else { "" };
     print(&format!("per receiver, {peers} peers{limit}"), figures);
+}
+
+/// A packet of a crowd whose budget is so many streams for every listener, or half of them, beside one that reaches all.
+fn refusing(talkers: usize, streams: u32) {
+    let mut now = Instant::now();
+    let mut room = Room::new(info(), RoomLimits::default());
+    let slots: Vec<Slot> = (0..CROWD)
+        .map(|number| join(&mut room, now, number, Position::default()))
+        .collect();
+    for (number, slot) in slots.iter().enumerate().take(talkers) {
+        start(&mut room, *slot, number);
+    }
+    let each = CROWD as u32;
+    let budget = if streams == 0 {
+        each / 2
+    } else {
+        each * streams
+    };
+    let mut packet = Packet::new();
+    let mut sequence = 0;
+    let turns = PACKETS / talkers;
+    let mut packets = |room: &mut Room, budget: Option<u32>, turns: usize| {
+        time(turns * talkers, || {
+            for _ in 0..turns {
+                now += PACKET_TIME;
+                sequence += 1;
+                for (number, sender) in slots.iter().enumerate().take(talkers) {
+                    let bytes = packet.bytes(media(number).value(), sequence);
+                    let datagram = Datagram::parse(bytes).expect("a datagram");
+                    let deliver = |slot| {
+                        black_box(slot);
+                    };
+                    let media = media(number);
+                    let result =
+                        room.handle_datagram(now, *sender, media, &datagram, budget, deliver);
+                    black_box(result.expect("its own media within its rate"));
+                }
+            }
+        })
+    };
+    let figures = rounds(|| {
+        (
+            packets(&mut room, Some(budget), turns),
+            packets(&mut room, None, turns / 8 + 1),
+        )
+    });
+    let heard = match streams {
+        0 => "1 by half".to_owned(),
+        _ => format!("{streams} by all"),
+    };
+    print(&format!("per packet, {talkers} talk, {heard}"), figures);
+}
+
+/// A peer that comes to so many others, up to the bytes: it is told of each of them, and each of it. The floor copies the
+/// descriptions.
+fn joining(peers: usize) {
+    let now = Instant::now();
+    let mut room = Room::new(info(), RoomLimits::default());
+    for number in 0..peers {
+        join(&mut room, now, number, Position::default());
+    }
+    let described = describe(peers);
+    let turns = COMPARISONS / 10 / peers;
+    let figures = rounds(|| {
+        let joins = time(turns * peers, || {
+            for _ in 0..turns {
+                let slot = join_quietly(&mut room, now, peers, Position::default());
+                encode_all(&mut room);
+                room.leave(slot, None);
+                drain(&mut room);
+            }
+        });
+        let floor = time(turns * peers, || {
+            for _ in 0..turns {
+                black_box(black_box(&described).clone());
+            }
+        });
+        (joins, floor)
+    });
+    print(&format!("join {peers} peers"), figures);
+}
+
+/// A peer that steps into and out of the sight of so many others at the rim of their hearing.
+fn meeting(peers: usize) {
+    let now = Instant::now();
+    let mut room = Room::new(info(), RoomLimits::default());
+    for number in 0..peers {
+        join(&mut room, now, number, Position::default());
+    }
+    let wanderer = join(&mut room, now, peers, position([1.01, 0.0]));
+    let described = describe(peers);
+    let turns = COMPARISONS / 10 / peers;
+    let figures = rounds(|| {
+        let meets = time(turns * peers, || {
+            for turn in 0..turns {
+                let x = if turn % 2 == 0 { 0.99 } else { 1.01 };
+                let position = position([x, 0.0]);
+                room.handle_command(wanderer, Command::SetPeerPosition { position })
+                    .expect("in the room");
+                encode_all(&mut room);
+            }
+        });
+        let floor = time(turns * peers, || {
+            for _ in 0..turns {
+                black_box(black_box(&described).clone());
+            }
+        });
+        (meets, floor)
+    });
+    print(&format!("meet or leave {peers} peers"), figures);
+}
+
+fn describe(peers: usize) -> Vec<PeerInfo> {
+    let describe = |number: usize| PeerInfo {
+        id: PeerId::new(number as u32 + 1).expect("not 0"),
+        user_id: Arc::from("user"),
+        user_data: Bytes::from_static(b"{}"),
+        medias: Vec::new(),
+    };
+    (0..peers).map(describe).collect()
+}
+
+fn encode_all(room: &mut Room) {
+    while let Some(notice) = room.poll_notice() {
+        black_box(encode(&notice.event));
+        black_box(notice.to);
+    }
+}
+
+fn start(room: &mut Room, slot: Slot, number: usize) {
+    let start = Command::StartMedia {
+        media: media(number),
+        properties: Bytes::from_static(&[0x80]),
+    };
+    room.handle_command(slot, start).expect("its own media");
+    drain(room);
 }
 
 fn moving(peers: usize, crowd: bool) {
@@ -269,6 +420,12 @@ fn info() -> RoomInfo {
 }
 
 fn join(room: &mut Room, now: Instant, number: usize, position: Position) -> Slot {
+    let slot = join_quietly(room, now, number, position);
+    drain(room);
+    slot
+}
+
+fn join_quietly(room: &mut Room, now: Instant, number: usize, position: Position) -> Slot {
     let peer = u32::try_from(number + 1).expect("a small number");
     let join = Join {
         peer: PeerId::new(peer).expect("not 0"),
@@ -277,9 +434,7 @@ fn join(room: &mut Room, now: Instant, number: usize, position: Position) -> Slo
         position,
         media_ids: vec![media(number)],
     };
-    let slot = room.join(now, join);
-    drain(room);
-    slot
+    room.join(now, join)
 }
 
 fn media(number: usize) -> MediaId {

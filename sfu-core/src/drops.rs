@@ -24,6 +24,8 @@ pub enum DropReason {
     Stale,
     /// The receiver hears as many nearer streams as it may.
     StreamLimit,
+    /// The server is overloaded, and the receiver hears as many nearer streams as it can be given.
+    Shed,
     /// The receiver takes packets more slowly than they come.
     SlowReceiver,
     /// The receiver has no channel for voice yet, or no longer.
@@ -42,7 +44,7 @@ pub enum DropReason {
 
 impl DropReason {
     /// All of them, by their numbers.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::Malformed,
         Self::TooLarge,
         Self::NoRoom,
@@ -53,6 +55,7 @@ impl DropReason {
         Self::MediaRate,
         Self::Stale,
         Self::StreamLimit,
+        Self::Shed,
         Self::SlowReceiver,
         Self::NoChannel,
         Self::QueueFull,
@@ -75,6 +78,7 @@ impl DropReason {
             Self::MediaRate => "media_rate",
             Self::Stale => "stale",
             Self::StreamLimit => "stream_limit",
+            Self::Shed => "shed",
             Self::SlowReceiver => "slow_receiver",
             Self::NoChannel => "no_channel",
             Self::QueueFull => "queue_full",

@@ -19,6 +19,7 @@ mod event;
 mod id;
 pub mod limits;
 mod room;
+mod shedding;
 pub mod wire;
 
 pub use bans::Bans;
@@ -28,4 +29,5 @@ pub use directory::{Admitted, Directory, DirectoryLimits, Refusal, RoomKey, Room
 pub use drops::DropReason;
 pub use event::{Event, LeaveReason, MediaInfo, Notice, PeerInfo, RoomInfo};
 pub use id::{MediaId, MediaIds, PeerId, RoomNumber};
-pub use room::{Join, Position, Room, RoomLimits, Slot};
+pub use room::{Join, Position, Refused, Room, RoomLimits, Slot};
+pub use shedding::{BudgetChange, Shedding};

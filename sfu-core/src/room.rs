@@ -9,23 +9,22 @@ mod peer;
 mod proximity;
 mod slots;
 mod streams;
+mod voice;
 
 use std::{
     collections::{HashMap, VecDeque},
     sync::Arc,
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use bytes::Bytes;
 
 use self::{media::Media, peer::Peer, proximity::Space, streams::Streams};
-pub use self::{peer::Slot, proximity::Position};
+pub use self::{peer::Slot, proximity::Position, voice::Refused};
 use crate::{
     command::{Command, CommandError},
-    drops::DropReason,
     event::{Event, LeaveReason, MediaInfo, Notice, PeerInfo, RoomInfo},
     id::{MediaId, PeerId},
-    wire::datagram::Datagram,
 };
 
 /// What a room limits.
@@ -173,11 +172,9 @@ impl Room {
         };
         self.space.remove(slot);
         self.by_id.remove(&peer.id);
+        self.forget_streams(slot, &peer.media_ids);
         for media in &peer.media_ids {
             self.medias.remove(media);
-        }
-        if let Some(streams) = self.streams.get_mut(slot.index()) {
-            *streams = Streams::default();
         }
         let others: Vec<Slot> = peer.visible().collect();
         for other in &others {
@@ -280,49 +277,6 @@ impl Room {
                 Ok(())
             }
         }
-    }
-
-    /// Finds the receivers of a packet of one media, and calls `deliver` for each; `refuse` for each receiver that would
-    /// hear it but has reached its limit of streams.
-    ///
-    /// # Errors
-    /// [`DropReason`] when the packet goes nowhere at all.
-    pub fn handle_datagram(
-        &mut self,
-        now: Instant,
-        sender: Slot,
-        media_id: MediaId,
-        datagram: &Datagram<'_>,
-        mut deliver: impl FnMut(Slot),
-        mut refuse: impl FnMut(Slot),
-    ) -> Result<(), DropReason> {
-        let media = self
-            .medias
-            .get_mut(&media_id)
-            .ok_or(DropReason::ForeignMedia)?;
-        if media.owner() != sender {
-            return Err(DropReason::ForeignMedia);
-        }
-        media.accept(now, datagram.sequence)?;
-        let talker = self.peers.get(sender.index()).and_then(Option::as_ref);
-        let talker = talker.ok_or(DropReason::ForeignMedia)?;
-        let hearers = talker.visible_without(media.paused_by());
-        if self.limits.concurrent_streams == 0 {
-            hearers.for_each(deliver);
-            return Ok(());
-        }
-        let from = self.space.position(sender);
-        hearers.for_each(|to| {
-            let distance = from.distance_squared(self.space.position(to));
-            let Some(streams) = self.streams.get_mut(to.index()) else {
-                return;
-            };
-            match streams.admit(now, self.limits.concurrent_streams, media_id, distance) {
-                true => deliver(to),
-                false => refuse(to),
-            }
-        });
-        Ok(())
     }
 
     fn start_media(
@@ -463,9 +417,6 @@ fn forget_pauses(medias: &mut HashMap<MediaId, Media>, owner: &Peer, hearer: Slo
 pub(crate) fn origin() -> Instant {
     Instant::now()
 }
-
-/// How long a stream counts as one that its receiver hears after its last packet: a talker's pauses are shorter.
-const STREAM_HELD: Duration = Duration::from_millis(500);
 
 #[cfg(test)]
 mod simulation;

@@ -502,7 +502,7 @@ mod tests {
     }
 
     /// `D` stands for the global label, `V` for the version.
-    const SHOWN: [&str; 37] = [
+    const SHOWN: [&str; 39] = [
         r#"sfu_build_info{D,version="V"} 1"#,
         r#"sfu_clients{D,transport="web"} 3"#,
         r#"sfu_clients{D,transport="quic"} 0"#,
@@ -529,6 +529,8 @@ mod tests {
         r#"sfu_forward_seconds_count{D,shard="1"} 2"#,
         r#"sfu_forward_seconds_sum{D,shard="1"} 1.00007"#,
         r#"sfu_shard_busy_seconds_total{D,shard="1"} 1.5"#,
+        r#"sfu_shard_stream_budget{D,shard="0"} 0"#,
+        r#"sfu_shard_stream_budget{D,shard="1"} 64"#,
         r#"sfu_shard_queue{D,shard="1",queue="commands"} 0"#,
         r#"sfu_shard_queue{D,shard="1",queue="outgoing"} 9"#,
         r#"sfu_fleet_reports_total{D,outcome="success"} 1"#,
@@ -566,6 +568,7 @@ mod tests {
         shard.forwarded(Duration::from_secs(1));
         shard.busy(Duration::from_millis(1_500));
         shard.queue_depth(Queue::Outgoing, 9);
+        shard.stream_budget(Some(64));
         let customer = metrics.customer("studio", now);
         customer.incoming(100);
         customer.outgoing(300);

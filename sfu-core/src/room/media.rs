@@ -18,6 +18,10 @@ pub(super) struct Media {
     bucket: TokenBucket,
     /// Slots of those who have paused it; mostly nobody has.
     paused_by: FixedBitSet,
+    /// Slots of those who hear it where streams are limited: exactly those whose streams name it.
+    audience: FixedBitSet,
+    /// When the audience is to be chosen anew; `None` is at once.
+    review_due: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -50,6 +54,8 @@ impl Media {
                 limits.media_packets_capacity,
             ),
             paused_by: FixedBitSet::new(),
+            audience: FixedBitSet::new(),
+            review_due: None,
         }
     }
 
@@ -97,6 +103,28 @@ impl Media {
     pub(super) fn resume_for(&mut self, hearer: Slot) {
         if self.paused_by.contains(hearer.index()) {
             self.paused_by.remove(hearer.index());
+        }
+    }
+
+    /// The slots of those who hear it where streams are limited.
+    pub(super) fn audience(&self) -> &FixedBitSet {
+        &self.audience
+    }
+
+    /// The same, to be chosen anew if it is time; they are given back to [`Self::set_audience`].
+    pub(super) fn audience_to_review(&mut self, now: Instant) -> Option<FixedBitSet> {
+        let is_due = self.review_due.is_none_or(|due| due <= now);
+        is_due.then(|| std::mem::take(&mut self.audience))
+    }
+
+    pub(super) fn set_audience(&mut self, audience: FixedBitSet, review_due: Instant) {
+        self.audience = audience;
+        self.review_due = Some(review_due);
+    }
+
+    pub(super) fn unheard_by(&mut self, hearer: Slot) {
+        if self.audience.contains(hearer.index()) {
+            self.audience.remove(hearer.index());
         }
     }
 

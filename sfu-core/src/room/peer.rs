@@ -5,7 +5,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 use fixedbitset::FixedBitSet;
 
-use super::{Join, slots::without};
+use super::{
+    Join,
+    slots::{choose, without},
+};
 use crate::id::{MediaId, PeerId};
 
 /// Where a peer sits in its room: a small number that the next peer gets when it has left.
@@ -54,6 +57,21 @@ impl Peer {
         others: &'a FixedBitSet,
     ) -> impl Iterator<Item = Slot> + 'a {
         without(&self.visible, others)
+    }
+
+    /// How many they are.
+    pub(super) fn visible_count(&self) -> usize {
+        self.visible.count_ones(..)
+    }
+
+    /// Calls `each` for the chosen among them, and says how many are not chosen.
+    pub(super) fn choose_visible(
+        &self,
+        without: &FixedBitSet,
+        chosen: &FixedBitSet,
+        each: impl FnMut(Slot),
+    ) -> usize {
+        choose(&self.visible, without, chosen, each)
     }
 
     pub(super) fn can_see(&self, other: Slot) -> bool {

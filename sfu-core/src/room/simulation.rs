@@ -1,11 +1,16 @@
 //! Many peers on one server, with bad links and bad manners, against a model that compares everybody with everybody.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use super::*;
 use crate::{
     directory::{Directory, DirectoryLimits, RoomKey},
+    drops::DropReason,
     id::RoomNumber,
+    wire::datagram::Datagram,
 };
 
 /// What the model knows of a peer.
@@ -318,7 +323,7 @@ impl Simulation {
             .get_mut(&client.number)
             .expect("a room with peers");
         let deliver = |slot| to.push(slot);
-        let result = room.handle_datagram(self.now, client.slot, media, &datagram, deliver, |_| {});
+        let result = room.handle_datagram(self.now, client.slot, media, &datagram, None, deliver);
         let is_own = client.media.contains(&media);
         match result {
             Err(reason) => {
@@ -327,7 +332,7 @@ impl Simulation {
                 *self.dropped.entry(reason).or_default() += 1;
                 return;
             }
-            Ok(()) => assert!(is_own && client.is_talking, "what was not started is heard"),
+            Ok(_) => assert!(is_own && client.is_talking, "what was not started is heard"),
         }
         self.delivered += 1;
         let mut heard: Vec<PeerId> = to

@@ -12,12 +12,36 @@ pub(super) fn without<'a>(
     these: &'a FixedBitSet,
     those: &'a FixedBitSet,
 ) -> impl Iterator<Item = Slot> + 'a {
-    let those = those.as_slice().iter().copied().chain(iter::repeat(0));
-    let words = these.as_slice().iter().zip(those).enumerate();
+    let words = these.as_slice().iter().zip(endless(those)).enumerate();
     words.flat_map(|(at, (these, those))| Ones {
         word: these & !those,
         first: at * WORD_BITS,
     })
+}
+
+/// Calls `each` for those of `these` that are not among `those` and are among `chosen`, and says how many are not chosen. A
+/// word costs the same whether all of its slots are refused or none.
+pub(super) fn choose(
+    these: &FixedBitSet,
+    those: &FixedBitSet,
+    chosen: &FixedBitSet,
+    mut each: impl FnMut(Slot),
+) -> usize {
+    let others = endless(those).zip(endless(chosen));
+    let words = these.as_slice().iter().zip(others).enumerate();
+    let mut refused = 0;
+    for (at, (these, (those, chosen))) in words {
+        let wanted = these & !those;
+        refused += (wanted & !chosen).count_ones() as usize;
+        let first = at * WORD_BITS;
+        let word = wanted & chosen;
+        Ones { word, first }.for_each(&mut each);
+    }
+    refused
+}
+
+fn endless(set: &FixedBitSet) -> impl Iterator<Item = usize> {
+    set.as_slice().iter().copied().chain(iter::repeat(0))
 }
 
 const WORD_BITS: usize = usize::BITS as usize;
@@ -59,6 +83,21 @@ mod tests {
             let left: Vec<usize> = without(&set(&these), &set(&those)).map(Slot::index).collect();
             let wanted: Vec<usize> = these.difference(&those).copied().collect();
             prop_assert_eq!(left, wanted);
+        }
+
+        #[test]
+        fn the_chosen_are_named_and_the_others_counted(
+            these in proptest::collection::btree_set(0_usize..300, 0..100),
+            those in proptest::collection::btree_set(0_usize..300, 0..100),
+            chosen in proptest::collection::btree_set(0_usize..300, 0..100),
+        ) {
+            let set = |numbers: &BTreeSet<usize>| numbers.iter().copied().collect::<FixedBitSet>();
+            let mut named = Vec::new();
+            let each = |slot: Slot| named.push(slot.index());
+            let refused = choose(&set(&these), &set(&those), &set(&chosen), each);
+            let (wanted, others): (Vec<usize>, Vec<usize>) =
+                these.difference(&those).partition(|slot| chosen.contains(slot));
+            prop_assert_eq!((named, refused), (wanted, others.len()));
         }
     }
 }

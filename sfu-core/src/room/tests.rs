@@ -1,7 +1,9 @@
 //! A room by its calls: who is told what, and who hears whom.
 
-use super::*;
-use crate::event::Event;
+use std::time::Duration;
+
+use super::{streams::STREAM_HELD, *};
+use crate::{drops::DropReason, event::Event, wire::datagram::Datagram};
 
 /// A room in which a name stands for a user, and everything that was told is kept.
 struct World {
@@ -10,6 +12,7 @@ struct World {
     told: Vec<(PeerId, Event)>,
     names: HashMap<Slot, PeerId>,
     next: u32,
+    budget: Option<u32>,
 }
 
 impl World {
@@ -29,6 +32,7 @@ impl World {
             told: Vec::new(),
             names: HashMap::new(),
             next: 0,
+            budget: None,
         }
     }
 
@@ -103,20 +107,14 @@ impl World {
         bytes.extend([0, 0, 0xc4, 1, 0]);
         let datagram = Datagram::parse(&bytes).expect("a datagram");
         let mut slots = Vec::new();
-        let mut refused = 0;
         let deliver = |to| slots.push(to);
-        let refuse = |_| refused += 1;
-        self.room.handle_datagram(
-            self.now,
-            slot,
-            Self::media(peer),
-            &datagram,
-            deliver,
-            refuse,
-        )?;
+        let media = Self::media(peer);
+        let refused =
+            self.room
+                .handle_datagram(self.now, slot, media, &datagram, self.budget, deliver)?;
         let mut peers: Vec<_> = slots.iter().map(|slot| self.names[slot]).collect();
         peers.sort();
-        Ok((peers, refused))
+        Ok((peers, refused.receivers))
     }
 }
 

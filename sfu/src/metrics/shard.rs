@@ -65,6 +65,8 @@ pub(crate) struct ShardCounters {
     forward_ns: AtomicU64,
     busy_ns: AtomicU64,
     too_slow: AtomicU64,
+    /// 0 is none.
+    stream_budget: AtomicU64,
     queues: [AtomicU64; Queue::ALL.len()],
 }
 
@@ -82,6 +84,7 @@ impl ShardCounters {
             forward_ns: AtomicU64::new(0),
             busy_ns: AtomicU64::new(0),
             too_slow: AtomicU64::new(0),
+            stream_budget: AtomicU64::new(0),
             queues: Default::default(),
         }
     }
@@ -99,11 +102,16 @@ impl ShardCounters {
         self.bytes_out.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
+    /// Packets were dropped on the way to so many receivers; see [`Self::dropped`].
+    pub(crate) fn refused(&self, reason: usize, receivers: usize) {
+        if let Some((_, count)) = self.drops.get(reason) {
+            count.fetch_add(receivers as u64, Ordering::Relaxed);
+        }
+    }
+
     /// A packet was dropped; `reason` is the index of its name. One without a name is not counted.
     pub(crate) fn dropped(&self, reason: usize) {
-        if let Some((_, count)) = self.drops.get(reason) {
-            count.fetch_add(1, Ordering::Relaxed);
-        }
+        self.refused(reason, 1);
     }
 
     /// A packet went out to all who hear it, so long after it had come.
@@ -127,6 +135,12 @@ impl ShardCounters {
     /// So many peers had to leave because they did not read what they were told.
     pub(crate) fn too_slow(&self, peers: u64) {
         self.too_slow.fetch_add(peers, Ordering::Relaxed);
+    }
+
+    /// So many streams each room may carry while the shard is overloaded; `None` when it is not.
+    pub(crate) fn stream_budget(&self, budget: Option<u32>) {
+        let budget = budget.unwrap_or_default();
+        self.stream_budget.store(budget.into(), Ordering::Relaxed);
     }
 
     /// So much waits in a queue.
@@ -232,6 +246,19 @@ impl Shards {
         Ok(())
     }
 
+    fn stream_budget(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let help =
+            "Streams that each room may carry while its shard is overloaded; 0 when it is not.";
+        let (name, kind) = ("shard_stream_budget", MetricType::Gauge);
+        let mut family = encoder.encode_descriptor(name, help, None, kind)?;
+        for (shard, counters) in self.each() {
+            let budget = counters.stream_budget.load(Ordering::Relaxed);
+            let labels = ShardLabels { shard };
+            family.encode_family(&labels)?.encode_gauge(&budget)?;
+        }
+        Ok(())
+    }
+
     fn queues(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
         let help = "What waits in front of a shard, by queue, when it looked last.";
         let mut family = encoder.encode_descriptor("shard_queue", help, None, MetricType::Gauge)?;
@@ -266,6 +293,7 @@ impl Collector for Shards {
         self.drops(encoder)?;
         self.forwards(encoder)?;
         self.busy(encoder)?;
+        self.stream_budget(encoder)?;
         self.queues(encoder)
     }
 }

@@ -14,7 +14,7 @@ mod settings;
 mod streams;
 
 pub(super) use connection::QuicSession;
-pub(super) use endpoint::{Accepted, QuicEndpoint, shard_of};
+pub(super) use endpoint::{Accepted, QuicEndpoint, is_session_data, shard_of};
 pub(crate) use pipe::{Arrival, Came, Ending, Pipe};
 pub(crate) use settings::{QuicSettings, QuicTls};
 

@@ -9,7 +9,7 @@ use std::{
 
 use bytes::Bytes;
 use sfu_core::{
-    Command, DropReason, LeaveReason, MediaId, PeerId, Room, RoomLimits, RoomNumber, Slot,
+    Command, DropReason, LeaveReason, MediaId, PeerId, Refused, Room, RoomLimits, RoomNumber, Slot,
     wire::{
         datagram::Datagram,
         notification::encode,
@@ -232,16 +232,16 @@ impl Rooms {
         }
     }
 
-    /// Names the receivers of a peer's voice.
+    /// Names the receivers of a peer's voice, of which each room may carry so many streams.
     pub(super) fn forward(
         &mut self,
         now: Instant,
         place: Place,
         media: MediaId,
         datagram: &Datagram<'_>,
+        budget: Option<u32>,
         mut deliver: impl FnMut(Link),
-        mut refuse: impl FnMut(),
-    ) -> Result<Arc<CustomerCounters>, DropReason> {
+    ) -> Result<(Arc<CustomerCounters>, Refused), DropReason> {
         let state = self.rooms.get_mut(&place.room).ok_or(DropReason::NoRoom)?;
         let slot = state.room.slot(place.peer).ok_or(DropReason::NoRoom)?;
         let seats = &state.seats;
@@ -255,10 +255,10 @@ impl Rooms {
                 deliver(link);
             }
         };
-        state
+        let refused = state
             .room
-            .handle_datagram(now, slot, media, datagram, deliver, |_| refuse())?;
-        Ok(Arc::clone(&state.customer))
+            .handle_datagram(now, slot, media, datagram, budget, deliver)?;
+        Ok((Arc::clone(&state.customer), refused))
     }
 
     /// Carries out what the room has to tell; an event is encoded once for all who are told. Whoever does not read what

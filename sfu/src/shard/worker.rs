@@ -3,6 +3,7 @@
 mod forward;
 mod pressure;
 mod routing;
+mod shedding;
 
 use std::{
     collections::HashMap,
@@ -17,12 +18,13 @@ use nix::{
     poll::{PollFd, PollFlags, ppoll},
     sys::time::TimeSpec,
 };
-use sfu_core::{Command, DropReason, RoomLimits, wire::datagram::Datagram};
+use sfu_core::{Command, DropReason, RoomLimits, Shedding, wire::datagram::Datagram};
 use tokio::sync::mpsc;
 
 use self::{
     pressure::Pressure,
     routing::{Owner, hand, is_stale, owner},
+    shedding::{CatchUp, is_session_data},
 };
 use super::{
     Arrival, QuicSettings, QuicTls, ShardNumber,
@@ -41,8 +43,12 @@ const SLEEP_MAX: Duration = Duration::from_secs(1);
 /// Batches of packets in one round, so that requests and timers get their turn under any load.
 const BATCHES_MAX: usize = 4;
 
-/// Requests in one round, so that a burst of joins does not hold up voice.
+/// Requests in one round, so that a burst of them does not hold up voice.
 const REQUESTS_MAX: usize = 64;
+
+/// Time after which no more requests are begun in a round: a peer that joins two thousand others, or moves into their
+/// sight, takes as long as hundreds of packets. A third of what a shard may be late without shedding voice for it.
+const REQUESTS_TIME_MAX: Duration = Duration::from_millis(10);
 
 /// Packets of other threads in one round.
 const HANDED_MAX: usize = 256;
@@ -101,6 +107,9 @@ pub(crate) struct Shard {
     voice: Vec<Voice>,
     sent: Sent,
     pressure: Pressure,
+    shedding: Shedding,
+    catch_up: CatchUp,
+    quic_catch_up: CatchUp,
     is_stopping: bool,
 }
 
@@ -139,6 +148,9 @@ impl Shard {
             voice: Vec::new(),
             sent: Sent::default(),
             pressure: Pressure::default(),
+            shedding: Shedding::new(Instant::now()),
+            catch_up: CatchUp::default(),
+            quic_catch_up: CatchUp::default(),
             is_stopping: false,
             settings,
         })
@@ -150,13 +162,7 @@ impl Shard {
             self.sleep();
             let began = Instant::now();
             self.round(began);
-            let ended = Instant::now();
-            self.counters.busy(ended.duration_since(began));
-            self.pressure.worked(began, ended);
-            self.sessions.hold = match self.pressure.is_high() {
-                true => self.settings.voice_coalescing,
-                false => Duration::ZERO,
-            };
+            self.rest(began);
         }
     }
 
@@ -183,6 +189,9 @@ impl Shard {
                 break;
             };
             self.handle_request(now, request);
+            if now.elapsed() > REQUESTS_TIME_MAX {
+                break;
+            }
         }
         for _ in 0..HANDED_MAX {
             let Some(packet) = self.inbox.packet() else {
@@ -224,13 +233,22 @@ impl Shard {
             inboxes,
             counters,
             settings,
+            shedding,
+            catch_up,
             ..
         } = self
         else {
             return 0;
         };
+        // The packets' waits are as of now, which in a long round is much later than its begin.
+        let received = Instant::now();
         wire.receive(|packet: Received<'_>| {
-            let arrived = now.checked_sub(packet.waited).unwrap_or(now);
+            if catch_up.skips(packet.waited, is_session_data(packet.bytes)) {
+                shedding.waited(packet.waited);
+                counters.dropped(DropReason::Stale.index());
+                return;
+            }
+            let arrived = received.checked_sub(packet.waited).unwrap_or(received);
             let owner = owner(
                 now,
                 sessions,
@@ -269,14 +287,22 @@ impl Shard {
             inboxes,
             counters,
             settings,
+            shedding,
+            quic_catch_up,
             ..
         } = self
         else {
             return 0;
         };
+        let received = Instant::now();
         wire.receive(|packet: Received<'_>| {
             let Received { source, bytes, .. } = packet;
-            let arrived = now.checked_sub(packet.waited).unwrap_or(now);
+            if quic_catch_up.skips(packet.waited, quic::is_session_data(bytes)) {
+                shedding.waited(packet.waited);
+                counters.dropped(DropReason::Stale.index());
+                return;
+            }
+            let arrived = received.checked_sub(packet.waited).unwrap_or(received);
             let other = quic::shard_of(bytes).filter(|shard| *shard != settings.number);
             let result = match other {
                 None => sessions.receive_quic(now, source, bytes, arrived, &mut outbox.quic),

@@ -36,6 +36,11 @@ pub(in crate::shard) fn shard_of(bytes: &[u8]) -> Option<ShardNumber> {
     }
 }
 
+/// Whether these are encrypted data of an established connection (RFC 9000, section 17.3).
+pub(in crate::shard) fn is_session_data(bytes: &[u8]) -> bool {
+    matches!(bytes.first(), Some(0x40..=0x7f))
+}
+
 struct ShardIds(ShardNumber);
 
 impl ConnectionIdGenerator for ShardIds {

@@ -30,7 +30,11 @@ impl Shard {
         if !self.sessions.is_in_a_room(packet.session) {
             return Err(DropReason::NoRoom);
         }
-        if is_stale(now, arrived) {
+        // By the clock, and not by the round's begin: what a round has forwarded before may have taken long.
+        let began = Instant::now();
+        self.shedding
+            .waited(began.saturating_duration_since(arrived));
+        if is_stale(began, arrived) {
             return Err(DropReason::Stale);
         }
         if let [media] = datagram.medias() {
@@ -96,6 +100,7 @@ impl Shard {
             inboxes,
             counters,
             settings,
+            shedding,
             ..
         } = self;
         let voice = VoicePacket::new(datagram.bytes());
@@ -117,9 +122,14 @@ impl Shard {
                 Err(reason) => counters.dropped(reason.index()),
             }
         };
-        let customer = rooms.forward(now, place, media, datagram, deliver, || {
-            counters.dropped(DropReason::StreamLimit.index());
-        })?;
+        let budget = shedding.budget();
+        let (customer, refused) = rooms.forward(now, place, media, datagram, budget, deliver)?;
+        counters.refused(refused.reason.index(), refused.receivers);
+        let shed = match refused.reason {
+            DropReason::Shed => refused.receivers,
+            _ => 0,
+        };
+        shedding.forwarded(receivers, shed);
         customer.incoming(voice.len());
         customer.outgoing(voice.len() * receivers);
         Ok(())
