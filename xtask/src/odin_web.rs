@@ -19,7 +19,7 @@ use crate::{
 const CHROMIUM: [&str; 3] = ["chromium", "chromium-browser", "google-chrome"];
 
 /// What a voice server decides without a gateway; a part of all, because the rest is the same.
-const STANDALONE_SCENARIOS: &str = "connect-join,two-peers-voice,bad-token,expired-token,room-isolation,position-culling,direct-sfu";
+const STANDALONE_SCENARIOS: &str = "connect-join,two-peers-voice,three-transports,bad-token,expired-token,room-isolation,position-culling,direct-sfu";
 
 /// Everything that `cargo xtask test` runs.
 pub(crate) fn test() -> Result<()> {
@@ -30,7 +30,14 @@ pub(crate) fn test() -> Result<()> {
 /// Runs the harness with these arguments; where the server is need not be among them.
 pub(crate) fn interop(arguments: &[String]) -> Result<()> {
     let browser = browser()?;
-    run(&mut cargo(&["build", "--locked", "-p", "bifrost"]))?;
+    run(cargo(&["build", "--locked", "-p", "bifrost"]).args([
+        "-p",
+        "integration-tests",
+        "--bin",
+        "bifrost",
+        "--bin",
+        "native-voice",
+    ]))?;
     let folder = node::environment("tests/browser")?;
     let voice = Voice::start()?;
     let mut harness = Command::new("node");
@@ -43,7 +50,14 @@ pub(crate) fn interop(arguments: &[String]) -> Result<()> {
         voice.text("access_key")?,
         "--sfu",
         voice.text("sfu")?,
+        "--quic",
+        voice.text("quic")?,
+        "--certificate-sha256",
+        voice.text("certificate_sha256")?,
     ]);
+    harness
+        .arg("--native")
+        .arg(target_dir().join("debug").join("native-voice"));
     if !arguments.iter().any(|it| it == "--standalone") {
         harness.args(["--gateway", voice.text("gateway")?]);
     }

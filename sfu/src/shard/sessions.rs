@@ -38,6 +38,17 @@ const PAUSE_MIN: Duration = Duration::from_millis(1);
 /// Bytes of voice that fill a packet: what waits for others to go with then goes.
 const PACKET_BYTES: usize = 1_000;
 
+/// Ticks in the time that voice is held: how often packets are taken then.
+const TICKS: u32 = 4;
+
+/// Bytes of a packet of WebRTC in which no voice fits: a DTLS record (37 bytes with its seal), an SCTP packet (12) with one
+/// chunk of data (16) and the shortest voice datagram (15, see [`sfu_core::wire::datagram`]). Acknowledgements are
+/// shorter.
+const VOICE_RECORD_BYTES: usize = 80;
+
+/// How long an acknowledgement may wait for its session to be polled for another reason.
+const LOOK_TIME: Duration = Duration::from_millis(5);
+
 /// The number of a session on its shard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct SessionNumber(usize);
@@ -79,6 +90,8 @@ struct Entry {
     waiting: Waiting,
     /// Until when its voice waits for more to go with.
     held_until: Option<Instant>,
+    /// Until when it must be polled, for an acknowledgement that came.
+    look_until: Option<Instant>,
     /// Whether it counts as a connection without a session.
     is_beginning: bool,
 }
@@ -96,6 +109,7 @@ impl Entry {
             is_touched: false,
             waiting: Waiting::default(),
             held_until: None,
+            look_until: None,
             is_beginning: false,
         }
     }
@@ -131,6 +145,8 @@ pub(super) struct Sessions {
     touched: Vec<SessionNumber>,
     /// Sessions whose voice waits for more, by the time it goes.
     held: VecDeque<(Instant, SessionNumber)>,
+    /// Sessions that acknowledgements came for, by the time they must be polled.
+    looks: VecDeque<(Instant, SessionNumber)>,
     /// How long voice waits for more to go with; zero sends it at once.
     pub(super) hold: Duration,
     /// Voice for rooms of clients that have not negotiated a session yet: they can be in a room without one.
@@ -356,8 +372,18 @@ impl Sessions {
             return Err(DropReason::UnknownAddress);
         };
         entry.heard = now;
-        entry.arrived = Some(entry.arrived.map_or(arrived, |first| first.min(arrived)));
         let result = session.receive(now, source, destination, bytes);
+        let is_short = bytes.len() < VOICE_RECORD_BYTES && session.is_open();
+        if is_short && !self.hold.is_zero() {
+            // It is looked at when voice goes out next, which is soon on a shard that holds voice.
+            if entry.look_until.is_none() {
+                let until = now + LOOK_TIME;
+                entry.look_until = Some(until);
+                self.looks.push_back((until, number));
+            }
+            return result;
+        }
+        entry.arrived = Some(entry.arrived.map_or(arrived, |first| first.min(arrived)));
         self.touch(number);
         result
     }
@@ -416,7 +442,6 @@ impl Sessions {
     pub(super) fn deliver(
         &mut self,
         arrived: Instant,
-        now: Instant,
         client: ClientId,
         voice: &VoicePacket,
     ) -> Result<(), DropReason> {
@@ -430,7 +455,8 @@ impl Sessions {
             entry.held_until = None;
             self.touch(number);
         } else if entry.held_until.is_none() {
-            let until = now + self.hold;
+            // As of its arrival, and a tick early: it goes with the tick after that at the latest.
+            let until = arrived + self.hold.saturating_sub(self.hold / TICKS);
             entry.held_until = Some(until);
             self.held.push_back((until, number));
         }
@@ -459,6 +485,16 @@ impl Sessions {
                 self.touch(number);
             }
         }
+        while let Some((until, number)) = self.looks.front().copied() {
+            if until > now {
+                break;
+            }
+            self.looks.pop_front();
+            let entry = self.entries.get_mut(number.0).and_then(Option::as_mut);
+            if entry.is_some_and(|entry| entry.look_until == Some(until)) {
+                self.touch(number);
+            }
+        }
         while let Some(Reverse((due, number))) = self.timers.peek().copied() {
             if due > now {
                 return;
@@ -480,7 +516,13 @@ impl Sessions {
     pub(super) fn next_timeout(&self) -> Option<Instant> {
         let timer = self.timers.peek().map(|Reverse((due, _))| *due);
         let held = self.held.front().map(|(until, _)| *until);
-        [timer, held].into_iter().flatten().min()
+        let look = self.looks.front().map(|(until, _)| *until);
+        [timer, held, look].into_iter().flatten().min()
+    }
+
+    /// How often packets are to be taken; `None` as they come.
+    pub(super) fn tick(&self) -> Option<Duration> {
+        (!self.hold.is_zero()).then(|| self.hold / TICKS)
     }
 
     /// Polls every session that something happened to, once each.
@@ -513,6 +555,7 @@ impl Sessions {
             return;
         };
         entry.is_touched = false;
+        entry.look_until = None;
         let arrived = entry.arrived.take().unwrap_or(now);
         let heard = |bytes: Bytes| {
             voice.push(Voice {

@@ -175,8 +175,13 @@ impl Shard {
             .map_or(SLEEP_MAX, |next| next.saturating_duration_since(now))
             .min(SLEEP_MAX);
         let readable = |fd| PollFd::new(fd, PollFlags::POLLIN);
+        // While voice is held anyway, packets are taken by the clock, several at a time: waking for each costs more than
+        // the packet.
+        let tick = self.sessions.tick();
         let wires = [&self.webrtc, &self.quic].into_iter().flatten();
+        let wires = wires.filter(|_| tick.is_none());
         let mut sources: Vec<PollFd<'_>> = wires.map(|wire| readable(wire.fd())).collect();
+        let wait = tick.map_or(wait, |tick| wait.min(tick));
         sources.push(readable(self.inbox.wake_fd()));
         // An interrupted sleep is a short one.
         let _ = ppoll(&mut sources, Some(TimeSpec::from(wait)), None);
@@ -383,7 +388,7 @@ impl Shard {
                 arrived,
             } => match is_stale(now, arrived) {
                 true => Err(DropReason::Stale),
-                false => self.sessions.deliver(arrived, now, client, &voice),
+                false => self.sessions.deliver(arrived, client, &voice),
             },
         };
         if let Err(reason) = result {

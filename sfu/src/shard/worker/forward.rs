@@ -107,7 +107,7 @@ impl Shard {
         let mut receivers = 0;
         let deliver = |link: Link| {
             let result = match link.shard == settings.number {
-                true => sessions.deliver(arrived, now, link.client, &voice),
+                true => sessions.deliver(arrived, link.client, &voice),
                 false => {
                     let packet = Handed::Deliver {
                         client: link.client,
