@@ -105,15 +105,10 @@ impl Link {
             Frames::WebTransport(_) => None,
         };
         let local = local.ok_or_else(|| ConnectError::Voice("no local address".to_owned()))?;
-        let offer = data_channel::Offer::new(local, self.gone.clone()).await?;
+        let offer = data_channel::Offer::new(local).await?;
         let params = Params::default().text("sdp", offer.sdp());
-        let answer = match self.call("SetupWebRtc", params).await {
-            Ok(answer) => answer,
-            Err(error) => {
-                offer.withdraw().await;
-                return Err(error.into_connect_error());
-            }
-        };
+        let answer = self.call("SetupWebRtc", params).await;
+        let answer = answer.map_err(MainError::into_connect_error)?;
         let answer = answer["sdp"].as_str().unwrap_or_default();
         offer
             .answered(answer, Arc::clone(shared), self.gone.clone())

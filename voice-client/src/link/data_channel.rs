@@ -1,209 +1,237 @@
-//! Voice over WebRTC: one data channel, negotiated beforehand, as web clients have it.
+//! Voice over WebRTC: one data channel, negotiated beforehand as web clients have it, on a UDP socket of its own. One task
+//! owns both.
 
 use std::{
-    future::Future,
     net::{IpAddr, SocketAddr},
-    pin::Pin,
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use bytes::BytesMut;
-use tokio::{sync::oneshot, time::timeout};
-use tokio_util::sync::CancellationToken;
-use webrtc::{
-    data_channel::{DataChannel, DataChannelEvent, RTCDataChannelInit},
-    peer_connection::{
-        PeerConnection, PeerConnectionBuilder, PeerConnectionEventHandler, RTCPeerConnectionState,
-        RTCSessionDescription,
-    },
+use bytes::Bytes;
+use str0m::{
+    Candidate, Event, IceConnectionState, Input, Output, Rtc, RtcConfig, RtcError,
+    change::{SdpAnswer, SdpPendingOffer},
+    channel::{ChannelConfig, ChannelId, Reliability},
+    net::{Protocol, Receive},
 };
+use tokio::{
+    net::UdpSocket,
+    sync::oneshot,
+    time::{sleep_until, timeout},
+};
+use tokio_util::sync::CancellationToken;
 
 use crate::{error::ConnectError, shared::Shared};
 
 /// The SCTP stream that carries voice; it is never announced.
 const VOICE_STREAM: u16 = 2;
 
-/// Bytes of voice that the server has not acknowledged: as many as the server allows itself. What comes then is dropped.
+/// Bytes of voice that wait for the network: as many as the server allows itself. What comes then is dropped.
 const SENDING_BYTES_MAX: usize = 12 * 1024;
+
+/// Room for any datagram that comes over a usual network.
+const DATAGRAM_BYTES_MAX: usize = 2_048;
+
+/// Outputs between two looks at what comes in. A session that has more to say goes on at once.
+const OUTPUTS_MAX: usize = 512;
 
 /// Longest wait until voice flows: checks of addresses, DTLS, SCTP.
 const OPEN_TIME_MAX: Duration = Duration::from_secs(10);
 
-/// Longest wait until a connection is closed; it then ends by itself.
-const CLOSE_TIME_MAX: Duration = Duration::from_secs(2);
-
 /// A connection that has been offered.
 pub(super) struct Offer {
-    connection: Arc<dyn PeerConnection>,
-    channel: Arc<dyn DataChannel>,
+    session: Session,
+    pending: SdpPendingOffer,
     sdp: String,
 }
 
-/// Sees the end of a connection.
-struct Watch {
-    gone: CancellationToken,
+/// A connection on its task.
+struct Session {
+    rtc: Box<Rtc>,
+    channel: ChannelId,
+    socket: UdpSocket,
+    address: SocketAddr,
+    opening: Option<oneshot::Sender<()>>,
 }
 
-impl PeerConnectionEventHandler for Watch {
-    fn on_connection_state_change<'this, 'future>(
-        &'this self,
-        state: RTCPeerConnectionState,
-    ) -> Pin<Box<dyn Future<Output = ()> + Send + 'future>>
-    where
-        'this: 'future,
-        Self: 'future,
-    {
-        use RTCPeerConnectionState::{Closed, Failed};
-        if matches!(state, Failed | Closed) {
-            self.gone.cancel();
-        }
-        Box::pin(std::future::ready(()))
-    }
+/// Why a connection has ended.
+#[derive(Debug, thiserror::Error)]
+enum SessionError {
+    #[error("the other side has closed it")]
+    Closed,
+    #[error("nothing comes through any more")]
+    Disconnected,
+    #[error(transparent)]
+    Rtc(#[from] RtcError),
+    #[error(transparent)]
+    Socket(#[from] std::io::Error),
 }
 
 impl Offer {
     /// An offer from this address of this machine.
-    pub(super) async fn new(local: IpAddr, gone: CancellationToken) -> Result<Self, ConnectError> {
-        let failed = |error: webrtc::error::Error| ConnectError::Voice(error.to_string());
-        let building = PeerConnectionBuilder::new()
-            .with_handler(Arc::new(Watch { gone }))
-            .with_udp_addrs(vec![SocketAddr::new(local, 0)])
-            .with_data_channel_send_buffer_limit(SENDING_BYTES_MAX)
-            .build();
-        let connection: Arc<dyn PeerConnection> =
-            Arc::new(Box::pin(building).await.map_err(failed)?);
-        let init = RTCDataChannelInit {
+    pub(super) async fn new(local: IpAddr) -> Result<Self, ConnectError> {
+        let failed = |error: &dyn std::error::Error| ConnectError::Voice(error.to_string());
+        let socket = UdpSocket::bind((local, 0)).await;
+        let socket = socket.map_err(|error| failed(&error))?;
+        let address = socket.local_addr().map_err(|error| failed(&error))?;
+        let mut rtc = RtcConfig::new()
+            .clear_codecs()
+            .clear_extension_map()
+            .set_crypto_provider(Arc::new(str0m::crypto::from_feature_flags()))
+            .build(Instant::now());
+        let candidate = Candidate::host(address, Protocol::Udp);
+        rtc.add_local_candidate(candidate.map_err(|error| failed(&error))?);
+        let mut changes = rtc.sdp_api();
+        let channel = changes.add_channel_with_config(ChannelConfig {
+            label: "audio".to_owned(),
             ordered: false,
-            max_retransmits: Some(0),
+            reliability: Reliability::MaxRetransmits { retransmits: 0 },
             negotiated: Some(VOICE_STREAM),
-            ..Default::default()
-        };
-        let described = async {
-            let channel = connection.create_data_channel("audio", Some(init)).await?;
-            let offer = connection.create_offer(None).await?;
-            let sdp = without_candidates(&offer.sdp);
-            connection.set_local_description(offer).await?;
-            Ok((channel, sdp))
-        };
-        match described.await {
-            Ok((channel, sdp)) => Ok(Self {
-                connection,
+            protocol: String::new(),
+        });
+        let nothing = || ConnectError::Voice("nothing to offer".to_owned());
+        let (offer, pending) = changes.apply().ok_or_else(nothing)?;
+        Ok(Self {
+            session: Session {
+                rtc: Box::new(rtc),
                 channel,
-                sdp,
-            }),
-            Err(error) => {
-                close(&*connection).await;
-                Err(failed(error))
-            }
-        }
+                socket,
+                address,
+                opening: None,
+            },
+            pending,
+            sdp: without_candidates(&offer.to_sdp_string()),
+        })
     }
 
     pub(super) fn sdp(&self) -> &str {
         &self.sdp
     }
 
-    /// There will be no answer.
-    pub(super) async fn withdraw(self) {
-        close(&*self.connection).await;
-    }
-
     /// Connects to whoever answered with this description, and carries voice until the connection is gone. Returns when
     /// voice flows.
     pub(super) async fn answered(
-        self,
+        mut self,
         sdp: &str,
         shared: Arc<Shared>,
         gone: CancellationToken,
     ) -> Result<(), ConnectError> {
+        let failed = |error: &dyn std::error::Error| ConnectError::Voice(error.to_string());
+        let answer = SdpAnswer::from_sdp_string(sdp).map_err(|error| failed(&error))?;
+        let accepted = self.session.rtc.sdp_api().accept_answer(self.pending, answer);
+        accepted.map_err(|error| failed(&error))?;
         let (opening, opened) = oneshot::channel();
-        let set = async {
-            let answer = RTCSessionDescription::answer(sdp.to_owned())?;
-            self.connection.set_remote_description(answer).await
-        };
-        if let Err(error) = set.await {
-            self.withdraw().await;
-            return Err(ConnectError::Voice(error.to_string()));
-        }
-        let hearing = hear(
-            Arc::clone(&self.channel),
-            Arc::clone(&shared),
-            opening,
-            gone.clone(),
-        );
-        tokio::spawn(hearing);
-        let waiting = async {
+        self.session.opening = Some(opening);
+        let session = self.session;
+        tokio::spawn(async move {
             tokio::select! {
-                opened = opened => opened.is_ok(),
-                () = gone.cancelled() => false,
+                ended = session.run(&shared) => if let Err(error) = ended {
+                    tracing::debug!("a voice connection has ended: {error}");
+                },
+                () = gone.cancelled() => {}
             }
-        };
-        let failure = match timeout(OPEN_TIME_MAX, waiting).await {
-            Ok(true) => {
-                tokio::spawn(self.say(shared, gone));
-                return Ok(());
-            }
-            Ok(false) => ConnectError::Voice("the data channel was closed".to_owned()),
-            Err(_) => ConnectError::Voice("no packet comes through, by UDP".to_owned()),
-        };
-        gone.cancel();
-        self.withdraw().await;
-        Err(failure)
-    }
-
-    async fn say(self, shared: Arc<Shared>, gone: CancellationToken) {
-        loop {
-            let datagram = tokio::select! {
-                () = gone.cancelled() => break,
-                datagram = shared.outgoing.pop() => datagram,
-            };
-            let Some(datagram) = datagram else { break };
-            match self.channel.try_send(BytesMut::from(&datagram[..])).await {
-                Ok(()) => shared.tallies.packets_sent.add(1),
-                Err(_) => shared.tallies.dropped_sending.add(1),
-            }
+            gone.cancel();
+        });
+        match timeout(OPEN_TIME_MAX, opened).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(_)) => Err(ConnectError::Voice("the data channel was closed".to_owned())),
+            Err(_) => Err(ConnectError::Voice("no packet comes through, by UDP".to_owned())),
         }
-        self.withdraw().await;
     }
 }
 
-async fn hear(
-    channel: Arc<dyn DataChannel>,
-    shared: Arc<Shared>,
-    opening: oneshot::Sender<()>,
-    gone: CancellationToken,
-) {
-    let mut opening = Some(opening);
-    while let Some(event) = channel.poll().await {
-        match event {
-            DataChannelEvent::OnOpen => {
-                if let Some(opening) = opening.take() {
-                    // Whoever waited may have given up.
-                    let _ = opening.send(());
+impl Session {
+    /// Runs until the connection has ended, or nobody can talk any more.
+    async fn run(mut self, shared: &Shared) -> Result<(), SessionError> {
+        let mut buffer = vec![0; DATAGRAM_BYTES_MAX];
+        loop {
+            let wake = self.poll(shared).await?;
+            tokio::select! {
+                received = self.socket.recv_from(&mut buffer) => {
+                    // An error is of a packet sent before: ICE sees whether anything comes through.
+                    if let Ok((length, source)) = received {
+                        self.receive(source, buffer.get(..length).unwrap_or_default())?;
+                    }
+                }
+                datagram = shared.outgoing.pop() => match datagram {
+                    Some(datagram) => self.send(shared, &datagram)?,
+                    None => return Ok(()),
+                },
+                () = sleep_until(wake.into()) => {
+                    self.rtc.handle_input(Input::Timeout(Instant::now()))?;
                 }
             }
-            DataChannelEvent::OnMessage(message) => {
-                shared.receive(&message.data.freeze(), Instant::now());
-            }
-            DataChannelEvent::OnClose => break,
-            _ => {}
         }
     }
-    gone.cancel();
-}
 
-async fn close(connection: &dyn PeerConnection) {
-    match timeout(CLOSE_TIME_MAX, connection.close()).await {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => tracing::debug!("a voice connection cannot be closed: {error}"),
-        Err(_) => tracing::debug!("a voice connection does not close"),
+    /// Does what the connection wants done; gives when it wants to be polled again.
+    async fn poll(&mut self, shared: &Shared) -> Result<Instant, SessionError> {
+        for _ in 0..OUTPUTS_MAX {
+            if !self.rtc.is_alive() {
+                return Err(SessionError::Closed);
+            }
+            match self.rtc.poll_output()? {
+                Output::Timeout(wake) => return Ok(wake),
+                Output::Transmit(packet) => {
+                    // What does not go out is lost, as in any network.
+                    let sent = self.socket.send_to(&packet.contents, packet.destination);
+                    let _ = sent.await;
+                }
+                Output::Event(Event::ChannelOpen(channel, _)) if channel == self.channel => {
+                    if let Some(opening) = self.opening.take() {
+                        // Whoever waited may have given up; the connection then is gone.
+                        let _ = opening.send(());
+                    }
+                }
+                Output::Event(Event::ChannelData(data)) if data.id == self.channel => {
+                    shared.receive(&Bytes::from(data.data), Instant::now());
+                }
+                Output::Event(Event::ChannelClose(channel)) if channel == self.channel => {
+                    return Err(SessionError::Closed);
+                }
+                Output::Event(Event::IceConnectionStateChange(
+                    IceConnectionState::Disconnected,
+                )) => return Err(SessionError::Disconnected),
+                Output::Event(_) => {}
+            }
+        }
+        Ok(Instant::now())
+    }
+
+    fn receive(&mut self, source: SocketAddr, bytes: &[u8]) -> Result<(), SessionError> {
+        // What is not WebRTC at all came from somebody else.
+        let Ok(contents) = bytes.try_into() else {
+            return Ok(());
+        };
+        let receive = Receive {
+            proto: Protocol::Udp,
+            source,
+            destination: self.address,
+            contents,
+        };
+        let input = Input::Receive(Instant::now(), receive);
+        Ok(self.rtc.handle_input(input)?)
+    }
+
+    fn send(&mut self, shared: &Shared, datagram: &[u8]) -> Result<(), SessionError> {
+        let is_sent = match self.rtc.channel(self.channel) {
+            Some(mut channel) => {
+                channel.buffered_amount() < SENDING_BYTES_MAX && channel.write(true, datagram)?
+            }
+            None => false,
+        };
+        match is_sent {
+            true => shared.tallies.packets_sent.add(1),
+            false => shared.tallies.dropped_sending.add(1),
+        }
+        Ok(())
     }
 }
 
 /// Web clients name no addresses: the server learns where they are from their checks.
 fn without_candidates(sdp: &str) -> String {
     let is_candidate =
-        |line: &str| line.starts_with("a=candidate") || line.starts_with("a=end-of-candidates");
+        |line: &&str| line.starts_with("a=candidate") || line.starts_with("a=end-of-candidates");
     let lines = sdp.split_inclusive("\r\n");
     lines.filter(|line| !is_candidate(line)).collect()
 }

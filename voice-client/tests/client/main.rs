@@ -1,0 +1,8 @@
+//! Clients against whole servers, over their sockets.
+
+mod quic_server;
+mod relay;
+mod returning;
+mod rooms;
+mod web_transport;
+mod world;
