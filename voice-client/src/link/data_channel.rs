@@ -118,7 +118,11 @@ impl Offer {
     ) -> Result<(), ConnectError> {
         let failed = |error: &dyn std::error::Error| ConnectError::Voice(error.to_string());
         let answer = SdpAnswer::from_sdp_string(sdp).map_err(|error| failed(&error))?;
-        let accepted = self.session.rtc.sdp_api().accept_answer(self.pending, answer);
+        let accepted = self
+            .session
+            .rtc
+            .sdp_api()
+            .accept_answer(self.pending, answer);
         accepted.map_err(|error| failed(&error))?;
         let (opening, opened) = oneshot::channel();
         self.session.opening = Some(opening);
@@ -134,8 +138,12 @@ impl Offer {
         });
         match timeout(OPEN_TIME_MAX, opened).await {
             Ok(Ok(())) => Ok(()),
-            Ok(Err(_)) => Err(ConnectError::Voice("the data channel was closed".to_owned())),
-            Err(_) => Err(ConnectError::Voice("no packet comes through, by UDP".to_owned())),
+            Ok(Err(_)) => Err(ConnectError::Voice(
+                "the data channel was closed".to_owned(),
+            )),
+            Err(_) => Err(ConnectError::Voice(
+                "no packet comes through, by UDP".to_owned(),
+            )),
         }
     }
 }

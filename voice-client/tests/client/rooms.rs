@@ -23,7 +23,10 @@ async fn two_clients_hear_each_other_and_nobody_hears_itself() {
     let mut sequence = None;
     for (index, payload) in [[0x78, 1], [0x78, 2], [0x78, 3]].into_iter().enumerate() {
         let heard = bob.hears().await;
-        assert_eq!((&*heard.room, heard.peer, heard.media), ("hall", eve.room.own_id(), own));
+        assert_eq!(
+            (&*heard.room, heard.peer, heard.media),
+            ("hall", eve.room.own_id(), own)
+        );
         assert_eq!(heard.payload[..], payload);
         let (first, began) = *sequence.get_or_insert((heard.sequence, heard.timestamp));
         assert_eq!(heard.sequence, first.wrapping_add(index as u32));
@@ -49,7 +52,9 @@ async fn what_peers_do_is_told_and_known() {
     let world = World::start().await;
     let mut bob = world.player("bob", "hall").await;
     let mut eve = world.player("eve", "hall").await;
-    let Event::PeerJoined(joined) = bob.event(|event| matches!(event, Event::PeerJoined(_))).await
+    let Event::PeerJoined(joined) = bob
+        .event(|event| matches!(event, Event::PeerJoined(_)))
+        .await
     else {
         panic!("filtered");
     };
@@ -78,7 +83,10 @@ async fn what_peers_do_is_told_and_known() {
     eve.room.send_message("to all").await.unwrap();
     bob.event(|event| *event == message(peer, "to all")).await;
     let nobody = [voice_client::PeerId::SERVER];
-    bob.room.send_message_to(&nobody, "to nobody").await.unwrap();
+    bob.room
+        .send_message_to(&nobody, "to nobody")
+        .await
+        .unwrap();
     bob.room.send_message_to(&[peer], "to one").await.unwrap();
     let heard = eve.event(|event| matches!(event, Event::MessageReceived { .. }));
     assert_eq!(heard.await, message(bob.room.own_id(), "to one"));
@@ -185,7 +193,9 @@ async fn only_certificates_that_are_trusted_are_accepted() {
         assert!(text.contains("certificate"), "{text}");
     }
     let hash = crate::quic_server::hash(&world.certificate);
-    connect(Trust::hashes([hash])).await.expect("known by its hash");
+    connect(Trust::hashes([hash]))
+        .await
+        .expect("known by its hash");
     world.stop().await;
 }
 

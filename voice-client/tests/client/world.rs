@@ -117,7 +117,7 @@ pub(crate) fn token(key: &KeyPair, user: &str, rooms: &[&str]) -> String {
     let claims = Claims {
         uid: Some(user.to_owned()),
         rid: Some(Names::Many(rooms)),
-        aud: Some("sfu".to_owned()),
+        aud: Some(Names::One("sfu".to_owned())),
         ..Claims::default()
     };
     sign(&claims, key)
