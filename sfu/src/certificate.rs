@@ -3,7 +3,8 @@
 use std::{fs, io, net::IpAddr, path::Path, sync::Arc};
 
 use arc_swap::ArcSwap;
-use rcgen::{CertificateParams, KeyPair};
+use chrono::{Datelike as _, Days, NaiveDate, Utc};
+use rcgen::{CertificateParams, KeyPair, date_time_ymd};
 use rustls::{
     ServerConfig,
     crypto::aws_lc_rs,
@@ -39,7 +40,11 @@ impl Certificate {
     }
 }
 
-fn read(files: &Tls) -> Result<ServerConfig, SettingsError> {
+/// The TLS that files give.
+///
+/// # Errors
+/// [`SettingsError`] when the files cannot be used.
+pub(crate) fn read(files: &Tls) -> Result<ServerConfig, SettingsError> {
     let unusable = |path: &Path, error: &dyn std::fmt::Display| {
         SettingsError::Whole(format!("{} cannot be used: {error}", path.display()))
     };
@@ -81,7 +86,8 @@ pub enum SelfSignedError {
 }
 
 impl SelfSigned {
-    /// A certificate for `localhost` and these addresses.
+    /// A certificate for `localhost` and these addresses. It is valid for 13 days: browsers trust one that no authority
+    /// has signed by its hash if it is valid for no more than 14 (`serverCertificateHashes` of WebTransport).
     ///
     /// # Errors
     /// [`SelfSignedError`].
@@ -89,7 +95,15 @@ impl SelfSigned {
         let names = std::iter::once("localhost".to_owned());
         let names = names.chain(addresses.iter().map(IpAddr::to_string));
         let key = KeyPair::generate()?;
-        let certificate = CertificateParams::new(names.collect::<Vec<_>>())?.self_signed(&key)?;
+        let mut params = CertificateParams::new(names.collect::<Vec<_>>())?;
+        let today = Utc::now().date_naive();
+        let day = |date: NaiveDate| {
+            let part = |part: u32| u8::try_from(part).unwrap_or(1);
+            date_time_ymd(date.year(), part(date.month()), part(date.day()))
+        };
+        params.not_before = day(today - Days::new(1));
+        params.not_after = day(today + Days::new(12));
+        let certificate = params.self_signed(&key)?;
         let made = Self {
             folder: tempfile::Builder::new().prefix("bifrost-").tempdir()?,
         };

@@ -315,6 +315,8 @@ pub struct Internal {
     pub log_rejected_api_calls: bool,
     /// How long events for one peer are gathered into one frame.
     pub bundle_events: Duration,
+    /// How long a busy shard holds a receiver's voice, so that several packets go together; zero sends all at once.
+    pub voice_coalescing: Duration,
 }
 
 impl Config {

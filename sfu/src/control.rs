@@ -27,19 +27,20 @@ pub(crate) use self::{
 use crate::{
     auth::{Authenticator, Identity},
     config::MessageRate,
-    metrics::Metrics,
-    shard::{ClientId, Inbox, Offers, Request, ShardNumber},
+    metrics::{Metrics, Transport},
+    shard::{ClientId, Inbox, Offers, QuicTls, Request, ShardNumber},
 };
 
 /// Connections that have not said who they are; one more is refused. Each may take the authentication time.
 const STRANGERS_MAX: usize = 4_096;
 
-/// Settings of the streams of web clients.
+/// Settings of the streams of one transport.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct StreamSettings {
-    /// Longest silence.
+    /// Longest silence, and longest wait for a client that does not read.
     pub(crate) timeout: Duration,
-    pub(crate) ping_interval: Duration,
+    /// `None` where the transport looks after itself.
+    pub(crate) ping_interval: Option<Duration>,
     /// How long a client may stay after its last room.
     pub(crate) no_peers_timeout: Duration,
     pub(crate) messages: MessageRate,
@@ -66,7 +67,10 @@ pub(crate) struct Control {
     pub(crate) authenticator: Authenticator,
     pub(crate) offers: Offers,
     pub(crate) metrics: Arc<Metrics>,
-    pub(crate) streams: StreamSettings,
+    /// Of web clients.
+    pub(crate) web: StreamSettings,
+    /// Of native clients.
+    pub(crate) quic: StreamSettings,
     pub(crate) tickets: Tickets,
     pub(crate) strangers: Arc<Semaphore>,
     shards: Vec<Arc<Inbox>>,
@@ -80,7 +84,7 @@ impl Control {
         authenticator: Authenticator,
         offers: Offers,
         metrics: Arc<Metrics>,
-        streams: StreamSettings,
+        [web, quic]: [StreamSettings; 2],
         shards: Vec<Arc<Inbox>>,
     ) -> Self {
         Self {
@@ -88,7 +92,8 @@ impl Control {
             authenticator,
             offers,
             metrics,
-            streams,
+            web,
+            quic,
             tickets: Tickets::default(),
             strangers: Arc::new(Semaphore::new(STRANGERS_MAX)),
             shards,
@@ -135,22 +140,28 @@ impl Control {
         ShardNumber(u8::try_from(at).expect("there are fewer shards than a byte counts"))
     }
 
-    /// Lets a client in.
+    /// Lets a client in. One whose voice connection is there already is on the shard of that.
     ///
     /// # Errors
     /// [`Refusal`].
     pub(crate) fn admit_client(
         self: &Arc<Self>,
         identity: &Identity,
+        connected: Option<ShardNumber>,
     ) -> Result<ClientSeat, Refusal> {
         self.directory().admit_client()?;
+        let transport = match connected {
+            None => Transport::Web,
+            Some(_) => Transport::Quic,
+        };
         let name = identity.rooms.first().cloned().unwrap_or_default();
         let room = RoomKey {
             namespace: identity.namespace.clone(),
             name,
         };
         let id = ClientId(self.last_client.fetch_add(1, Ordering::Relaxed));
-        Ok(ClientSeat::new(Arc::clone(self), id, self.shard_of(&room)))
+        let shard = connected.unwrap_or_else(|| self.shard_of(&room));
+        Ok(ClientSeat::new(Arc::clone(self), id, shard, transport))
     }
 
     /// Carries out what a gateway asks for.
@@ -277,6 +288,19 @@ impl Control {
     /// what was told there: first come the rooms.
     pub(crate) fn begin_closing(&self) {
         self.phase.send_replace(Phase::Closing);
+    }
+
+    /// Native clients that connect from now on are shown another certificate.
+    pub(crate) async fn replace_quic_tls(&self, tls: &QuicTls) {
+        for shard in &self.shards {
+            if shard
+                .submit(Request::ReplaceQuicTls(tls.clone()))
+                .await
+                .is_err()
+            {
+                tracing::error!("a shard takes no requests");
+            }
+        }
     }
 
     /// Ends the threads.

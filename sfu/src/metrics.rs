@@ -101,6 +101,8 @@ pub(crate) enum Connection {
     Http,
     /// One that has become a WebSocket.
     WebSocket,
+    /// A stream of WebTransport.
+    Quic,
 }
 
 impl Connection {
@@ -108,6 +110,7 @@ impl Connection {
         let kind = match self {
             Self::Http => "http",
             Self::WebSocket => "websocket",
+            Self::Quic => "quic_stream",
         };
         ConnectionLabels { kind }
     }

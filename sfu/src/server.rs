@@ -2,31 +2,25 @@
 
 mod candidates;
 mod duties;
+mod media;
 mod settings;
 
-use std::{
-    io,
-    net::SocketAddr,
-    num::NonZeroUsize,
-    sync::Arc,
-    thread::{self, JoinHandle},
-};
+use std::{io, net::SocketAddr, sync::Arc, thread::JoinHandle};
 
 use service::SettingsError;
-use sfu_core::{Directory, DirectoryLimits, DropReason, RoomLimits};
+use sfu_core::DropReason;
 use tokio::sync::oneshot;
 
 pub(crate) use self::duties::Reload;
+use self::media::{Media, QuicListener};
 pub use self::{duties::Ended, settings::settle};
 use crate::{
-    auth::Authenticator,
     certificate::Certificate,
     config::{self, Config, Http},
-    control::{Control, StreamSettings},
+    control::Control,
     fleet::{self, FleetError},
     license::License,
     metrics::{self, Metrics},
-    shard::{Inbox, Offers, SHARDS_MAX, Shard, ShardNumber, ShardSettings, bind as bind_udp},
     supervisor::{Supervisor, SupervisorError},
     telemetry::{LicenseFacts, Telemetry},
     web_listener::WebListener,
@@ -83,6 +77,8 @@ pub struct Server {
     control: Arc<Control>,
     config: Config,
     web: Option<Web>,
+    webrtc: Option<SocketAddr>,
+    quic: Option<QuicListener>,
     metrics_listener: Option<metrics::Listener>,
     supervisor: Option<Supervisor>,
     fleet: Option<fleet::Reports>,
@@ -96,7 +92,6 @@ struct Web {
     listener: WebListener,
     certificate: Certificate,
     address: SocketAddr,
-    webrtc_address: SocketAddr,
 }
 
 /// A shard's thread, and word of its end.
@@ -116,12 +111,9 @@ impl Server {
             duties::check_license(license)?;
             limit_by(&mut config, license);
         }
-        let Some(http) = config.http.clone() else {
-            let text = "no listener is configured: [http] is missing";
+        if config.http.is_none() && config.quic.is_none() {
+            let text = "no listener is configured: neither [http] nor [quic] is there";
             return Err(SettingsError::Whole(text.to_owned()).into());
-        };
-        if config.quic.is_some() {
-            tracing::warn!("[quic] was checked, but this version serves web clients only");
         }
         let supervisor = match &config.supervisor {
             Some(supervisor) => Some(Supervisor::new(
@@ -130,7 +122,7 @@ impl Server {
             )?),
             None => None,
         };
-        let shards = shard_count(&http);
+        let shards = media::shard_count(&config);
         let metrics_config = config.metrics.clone().unwrap_or_default();
         let state = supervisor.as_ref().map(Supervisor::state);
         let mut metrics = Metrics::new(&metrics_config, shards, &DROP_REASONS, state);
@@ -139,17 +131,14 @@ impl Server {
         }
         let metrics = Arc::new(metrics);
         let fleet = fleet::Reports::of(&config, &metrics)?;
-        let certificate = Certificate::read(&http.tls)?;
-        let bind = |source| ServerError::Bind {
-            address: http.binding,
-            key: "http.binding",
-            source,
-        };
-        let listener = WebListener::bind(http.binding, certificate.clone(), Arc::clone(&metrics))
-            .map_err(bind)?;
-        let address = listener.local_addr().map_err(bind)?;
-
-        let (control, threads, webrtc_address) = media(&config, &http, shards, &metrics).await?;
+        let web = config.http.as_ref().map(|http| bind_web(http, &metrics));
+        let web = web.transpose()?;
+        let Media {
+            control,
+            threads,
+            webrtc,
+            quic,
+        } = media::start(&config, shards, &metrics).await?;
         let metrics_listener = match &config.metrics {
             Some(config) => Some(listen_for_metrics(config, &metrics, &control)?),
             None => None,
@@ -164,12 +153,9 @@ impl Server {
             .map_err(|error| ServerError::System(error.to_string()))?;
         Ok(Self {
             control,
-            web: Some(Web {
-                listener,
-                certificate,
-                address,
-                webrtc_address,
-            }),
+            web,
+            webrtc,
+            quic,
             metrics_listener,
             supervisor,
             fleet,
@@ -192,7 +178,7 @@ impl Server {
             Certificate::read(&http.tls)?;
         }
         if let Some(quic) = &config.quic {
-            Certificate::read(&quic.tls)?;
+            media::quic_tls(&quic.tls)?;
         }
         Ok(())
     }
@@ -204,7 +190,12 @@ impl Server {
 
     /// Where the voice of web clients goes, UDP.
     pub fn webrtc_addr(&self) -> Option<SocketAddr> {
-        self.web.as_ref().map(|web| web.webrtc_address)
+        self.webrtc
+    }
+
+    /// Where native clients connect, UDP.
+    pub fn quic_addr(&self) -> Option<SocketAddr> {
+        self.quic.as_ref().map(|quic| quic.address)
     }
 
     /// Where Prometheus calls.
@@ -215,113 +206,21 @@ impl Server {
     }
 }
 
-/// Starts the threads that forward, and makes what connections share.
-async fn media(
-    config: &Config,
-    http: &Http,
-    shards: usize,
-    metrics: &Arc<Metrics>,
-) -> Result<(Arc<Control>, Vec<Thread>, SocketAddr), ServerError> {
+fn bind_web(http: &Http, metrics: &Arc<Metrics>) -> Result<Web, ServerError> {
+    let certificate = Certificate::read(&http.tls)?;
     let bind = |source| ServerError::Bind {
-        address: http.webrtc_binding,
-        key: "http.webrtc_binding",
+        address: http.binding,
+        key: "http.binding",
         source,
     };
-    let first = bind_udp(http.webrtc_binding).map_err(bind)?;
-    let address = first.local_addr().map_err(bind)?;
-    let mut sockets = vec![first];
-    for _ in 1..shards {
-        sockets.push(bind_udp(address).map_err(bind)?);
-    }
-    let system = |error: io::Error| ServerError::System(error.to_string());
-    let inboxes = (0..shards).map(|_| Inbox::new().map(Arc::new));
-    let inboxes = inboxes.collect::<Result<Vec<_>, _>>().map_err(system)?;
-    let candidates = candidates::candidates(config, http, address).await?;
-    let offers =
-        Offers::new(candidates.clone()).map_err(|error| ServerError::System(error.to_owned()))?;
-    let mut threads = Vec::with_capacity(shards);
-    for (number, socket) in sockets.into_iter().enumerate() {
-        let settings = ShardSettings {
-            number: ShardNumber(
-                u8::try_from(number).expect("there are fewer shards than a byte counts"),
-            ),
-            limits: RoomLimits {
-                media_packets_rate: config.limit.incoming_media_packets.rate,
-                media_packets_capacity: config.limit.incoming_media_packets.capacity,
-                concurrent_streams: config.limit.concurrent_streams,
-            },
-            bundle_time: config.internal.bundle_events,
-            candidates: candidates.clone(),
-            hanging_call: config.internal.log_hanging_api_calls,
-            log_rejected: config.internal.log_rejected_api_calls,
-        };
-        let counters = Arc::clone(&metrics.shards()[number]);
-        let thread = start_thread(
-            settings,
-            socket,
-            inboxes.clone(),
-            counters,
-            Arc::clone(metrics),
-        );
-        threads.push(thread.map_err(system)?);
-    }
-    let limits = DirectoryLimits {
-        clients: config.limit.max_clients,
-        rooms: config.limit.max_rooms,
-        peers: config.limit.max_peers,
-        medias: config.limit.medias,
-    };
-    let streams = StreamSettings {
-        timeout: http.timeout,
-        ping_interval: http.ping_interval,
-        no_peers_timeout: http.no_peers_timeout,
-        messages: config.limit.incoming_messages,
-        hanging_call: config.internal.log_hanging_api_calls,
-        log_rejected: config.internal.log_rejected_api_calls,
-    };
-    let control = Control::new(
-        Directory::new(limits),
-        Authenticator::new(&config.authorization),
-        offers,
-        Arc::clone(metrics),
-        streams,
-        inboxes,
-    );
-    Ok((Arc::new(control), threads, address))
-}
-
-fn start_thread(
-    settings: ShardSettings,
-    socket: std::net::UdpSocket,
-    inboxes: Vec<Arc<Inbox>>,
-    counters: Arc<metrics::ShardCounters>,
-    metrics: Arc<Metrics>,
-) -> io::Result<Thread> {
-    let (word, ended) = oneshot::channel::<()>();
-    let name = format!("shard-{}", settings.number.0);
-    let (ready, is_ready) = std::sync::mpsc::sync_channel(1);
-    let handle = thread::Builder::new().name(name).spawn(move || {
-        // Dropped when the thread ends, also by a panic.
-        let _word = word;
-        match Shard::new(settings, socket, inboxes, counters, metrics) {
-            Ok(shard) => {
-                let _ = ready.send(Ok(()));
-                shard.run();
-            }
-            Err(error) => drop(ready.send(Err(error))),
-        }
-    })?;
-    is_ready
-        .recv()
-        .unwrap_or_else(|_| Err(io::ErrorKind::Other.into()))?;
-    Ok(Thread { handle, ended })
-}
-
-fn shard_count(http: &Http) -> usize {
-    let cores = thread::available_parallelism().map_or(1, NonZeroUsize::get);
-    http.shards
-        .unwrap_or_else(|| cores.saturating_sub(1))
-        .clamp(1, SHARDS_MAX)
+    let listener = WebListener::bind(http.binding, certificate.clone(), Arc::clone(metrics));
+    let listener = listener.map_err(bind)?;
+    let address = listener.local_addr().map_err(bind)?;
+    Ok(Web {
+        listener,
+        certificate,
+        address,
+    })
 }
 
 fn listen_for_metrics(

@@ -1,5 +1,5 @@
-//! The packet path. A shard is a plain thread that owns rooms, the WebRTC sessions of its clients and one UDP socket; it
-//! shares nothing but queues. There is no lock and no async here.
+//! The packet path. A shard is a plain thread that owns rooms, the sessions of its clients and a UDP socket for each
+//! transport; it shares nothing but queues. There is no lock and no async here.
 //!
 //! A room lives on one shard, and so does a session, mostly the same one. Where they differ (a token for rooms with
 //! nothing in common) packets cross once, over a queue that drops when it is full.
@@ -8,19 +8,23 @@ mod backlog;
 mod demux;
 mod inbox;
 mod outlet;
+mod quic;
 mod rooms;
 mod session;
 mod sessions;
 mod socket;
+mod voice;
+mod webrtc;
 mod worker;
 
 #[cfg(fuzzing)]
 pub(crate) use demux::{Packet, shard_of};
 pub(crate) use inbox::{Inbox, JoinRequest, Overloaded, Place, Request, SHARDS_MAX};
 pub(crate) use outlet::{Outlet, Outlets, outlet};
-pub(crate) use session::{Offer, Offers};
+pub(crate) use quic::{Arrival, Came, ConnectionId, Ending, Pipe, QuicSettings, QuicTls};
 pub(crate) use socket::bind;
-pub(crate) use worker::{Shard, ShardSettings};
+pub(crate) use webrtc::{Offer, Offers};
+pub(crate) use worker::{QuicSocket, Shard, ShardSettings, Sockets};
 
 /// One client of the server. Its session lives on one shard for as long as it is connected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -192,6 +192,7 @@ impl Default for Internal {
             log_hanging_api_calls: None,
             log_rejected_api_calls: false,
             bundle_events: Duration::from_millis(20),
+            voice_coalescing: Duration::from_millis(1),
         }
     }
 }

@@ -178,6 +178,7 @@ pub(super) struct Internal {
     pub(super) log_hanging_api_calls: Option<Whole>,
     pub(super) log_rejected_api_calls: Option<bool>,
     pub(super) bundle_events: Option<Whole>,
+    pub(super) voice_coalescing_us: Option<Whole>,
 }
 
 /// A whole number, 0 or more. A gateway that rewrites settings may give it a point and a zero.

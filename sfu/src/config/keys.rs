@@ -487,6 +487,12 @@ pub(super) const SECTIONS: &[SectionTable] = &[
                 Default("20"),
                 "Milliseconds that events for one peer are gathered into one frame; at most 1000.",
             ),
+            key(
+                "voice_coalescing_us",
+                Default("1_000"),
+                "Microseconds that a busy shard holds a receiver's voice, so that several packets go as one; at most \
+                 10000. With 0 every packet goes at once, as it does on a shard that is not busy.",
+            ),
         ],
     ),
 ];

@@ -28,6 +28,9 @@ const STREAMS_MAX: u64 = 8;
 /// Longest time that events are gathered, in milliseconds: people wait for them.
 const BUNDLE_MS_MAX: u64 = 1_000;
 
+/// Longest time that voice is held, in microseconds: half of what lies between two packets of a talker.
+const COALESCING_US_MAX: u64 = 10_000;
+
 pub(super) fn log(
     settings: &Settings,
     verbosity: Option<Whole>,
@@ -119,5 +122,12 @@ pub(super) fn internal(
             .log_rejected_api_calls
             .unwrap_or(default.log_rejected_api_calls),
         bundle_events: bundle(file.bundle_events, default.bundle_events)?,
+        voice_coalescing: section
+            .optional(
+                "voice_coalescing_us",
+                file.voice_coalescing_us,
+                0..=COALESCING_US_MAX,
+            )?
+            .map_or(default.voice_coalescing, Duration::from_micros),
     })
 }

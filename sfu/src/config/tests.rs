@@ -158,6 +158,7 @@ start_timeout = 25
 log_hanging_api_calls = 22
 log_rejected_api_calls = true
 bundle_events = 0
+voice_coalescing_us = 23
 "#;
 
 fn set_listeners(wanted: &mut Config) {
@@ -226,6 +227,7 @@ fn set_limits(wanted: &mut Config) {
         log_hanging_api_calls: Some(ms(22)),
         log_rejected_api_calls: true,
         bundle_events: Duration::ZERO,
+        voice_coalescing: Duration::from_micros(23),
     };
 }
 

@@ -17,19 +17,30 @@ pub(crate) struct ClientSeat {
     pub(crate) id: ClientId,
     /// Where its session is.
     pub(crate) shard: ShardNumber,
+    pub(crate) transport: Transport,
 }
 
 impl ClientSeat {
-    pub(super) fn new(control: Arc<Control>, id: ClientId, shard: ShardNumber) -> Self {
-        control.metrics.clients(Transport::Web).inc();
-        Self { control, id, shard }
+    pub(super) fn new(
+        control: Arc<Control>,
+        id: ClientId,
+        shard: ShardNumber,
+        transport: Transport,
+    ) -> Self {
+        control.metrics.clients(transport).inc();
+        Self {
+            control,
+            id,
+            shard,
+            transport,
+        }
     }
 }
 
 impl Drop for ClientSeat {
     fn drop(&mut self) {
         self.control.directory().release_client();
-        self.control.metrics.clients(Transport::Web).dec();
+        self.control.metrics.clients(self.transport).dec();
     }
 }
 
@@ -38,12 +49,17 @@ impl Drop for ClientSeat {
 pub(crate) struct PeerSeat {
     control: Arc<Control>,
     pub(crate) peer: PeerId,
+    transport: Transport,
 }
 
 impl PeerSeat {
-    pub(crate) fn new(control: Arc<Control>, peer: PeerId) -> Self {
-        control.metrics.peers(Transport::Web).inc();
-        let seat = Self { control, peer };
+    pub(crate) fn new(control: Arc<Control>, peer: PeerId, transport: Transport) -> Self {
+        control.metrics.peers(transport).inc();
+        let seat = Self {
+            control,
+            peer,
+            transport,
+        };
         seat.count_rooms();
         seat
     }
@@ -60,7 +76,7 @@ impl PeerSeat {
 impl Drop for PeerSeat {
     fn drop(&mut self) {
         self.control.directory().release_peer(self.peer);
-        self.control.metrics.peers(Transport::Web).dec();
+        self.control.metrics.peers(self.transport).dec();
         self.count_rooms();
     }
 }

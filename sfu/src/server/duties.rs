@@ -16,7 +16,7 @@ use tokio::{
     task::JoinSet,
 };
 
-use super::{Server, ServerError, Thread};
+use super::{QuicListener, Server, ServerError, Thread, Web, media::quic_tls};
 use crate::{
     License,
     certificate::Certificate,
@@ -95,21 +95,21 @@ impl Server {
         let control = self.control;
         let (stop, stopping) = watch::channel(false);
         let mut duties = JoinSet::new();
-        if let Some(web) = self.web {
-            if let Some(reload) = reload {
-                let certificate = web.certificate.clone();
-                let fleet = self.config.fleet.as_ref();
-                let place = fleet.and_then(|fleet| fleet.place);
-                let reloads = reload_on_hangup(Arc::clone(&control), certificate, reload, place);
-                duties.spawn(unless(stopping.clone(), reloads));
-            }
-            let router = signalling::router(Arc::clone(&control));
-            let stop = until(stopping.clone());
-            duties.spawn(async move {
-                web.listener.run(router, stop).await;
-                Ended::Asked
-            });
+        if let Some(reload) = reload {
+            let certificate = self.web.as_ref().map(|web| web.certificate.clone());
+            let fleet = self.config.fleet.as_ref();
+            let place = fleet.and_then(|fleet| fleet.place);
+            let reloads = reload_on_hangup(Arc::clone(&control), certificate, reload, place);
+            duties.spawn(unless(stopping.clone(), reloads));
         }
+        let native = native_address(&self.config);
+        listen(
+            &mut duties,
+            &control,
+            &stopping,
+            (self.web, self.quic),
+            native,
+        );
         if let Some(listener) = self.metrics_listener {
             let stop = until(stopping.clone());
             duties.spawn(async move {
@@ -161,6 +161,37 @@ impl Server {
         join(threads).await;
         ended
     }
+}
+
+/// Takes clients until the server stops; those that are in go on.
+fn listen(
+    duties: &mut JoinSet<Ended>,
+    control: &Arc<Control>,
+    stopping: &watch::Receiver<bool>,
+    (web, quic): (Option<Web>, Option<QuicListener>),
+    native: Option<String>,
+) {
+    if let Some(quic) = quic {
+        let streams = signalling::serve_quic(Arc::clone(control), quic.arrivals);
+        duties.spawn(async move {
+            streams.await;
+            Ended::Asked
+        });
+    }
+    if let Some(web) = web {
+        let router = signalling::router(Arc::clone(control), native);
+        let stop = until(stopping.clone());
+        duties.spawn(async move {
+            web.listener.run(router, stop).await;
+            Ended::Asked
+        });
+    }
+}
+
+/// Where native clients find this server, if it serves them.
+fn native_address(config: &Config) -> Option<String> {
+    let own = config.quic.as_ref()?.public_address_override.clone();
+    own.or_else(|| config.public_address.clone())
 }
 
 async fn end_duties(mut duties: JoinSet<Ended>) {
@@ -349,7 +380,7 @@ fn unix_seconds() -> i64 {
 /// Reads certificates, keys and the log's verbosity again on SIGHUP. Whatever is wrong leaves things as they are.
 async fn reload_on_hangup(
     control: Arc<Control>,
-    certificate: Certificate,
+    certificate: Option<Certificate>,
     reload: Reload,
     place: Option<Place>,
 ) -> Ended {
@@ -357,7 +388,7 @@ async fn reload_on_hangup(
         return Ended::Asked;
     };
     while hangup.recv().await.is_some() {
-        match reload_all(&control, &certificate, &reload, place).await {
+        match reload_all(&control, certificate.as_ref(), &reload, place).await {
             Ok(()) => tracing::info!(
                 "certificates, keys and the log's verbosity were read again; other settings need a restart"
             ),
@@ -372,7 +403,7 @@ async fn reload_on_hangup(
 
 async fn reload_all(
     control: &Control,
-    certificate: &Certificate,
+    certificate: Option<&Certificate>,
     reload: &Reload,
     place: Option<Place>,
 ) -> Result<(), ServerError> {
@@ -383,8 +414,11 @@ async fn reload_all(
     })?;
     let own = Config::parse(path, &text, service::variables())?;
     reload.log.change(&own.log);
-    if let Some(http) = &own.http {
+    if let (Some(http), Some(certificate)) = (&own.http, certificate) {
         certificate.reload(&http.tls)?;
+    }
+    if let Some(quic) = &own.quic {
+        control.replace_quic_tls(&quic_tls(&quic.tls)?).await;
     }
     // Last: below a gateway this waits until the gateway answers.
     let config = super::settings::settle_at(path, &text, service::variables(), place).await?;

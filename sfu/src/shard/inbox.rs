@@ -17,7 +17,7 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 use sfu_core::{Command, Join, LeaveReason, MediaId, PeerId, RoomInfo, RoomNumber};
 
 pub(crate) use super::demux::SHARDS_MAX;
-use super::{ClientId, Offer, Outlet, ShardNumber};
+use super::{ClientId, ConnectionId, Offer, Outlet, QuicTls, ShardNumber, voice::VoicePacket};
 use crate::metrics::CustomerCounters;
 
 /// Requests that may wait. When it is full the caller waits, and after [`REQUEST_WAIT_MAX`] its call fails.
@@ -37,6 +37,18 @@ const REQUEST_RETRY: Duration = Duration::from_millis(2);
 pub(crate) enum Request {
     /// A client has negotiated its session.
     Connect(Box<Offer>),
+    /// The client on a connection has shown its token.
+    Bind {
+        connection: ConnectionId,
+        client: ClientId,
+    },
+    /// A task has written to a stream, has room for more of it, or has let go of it.
+    LookAtStream {
+        connection: ConnectionId,
+        stream: u64,
+    },
+    /// New connections are made with this from now on.
+    ReplaceQuicTls(QuicTls),
     /// A client is gone; its peers have left before.
     Disconnect(ClientId),
     /// Voice of these medias, when this client sends it, belongs to that peer.
@@ -110,6 +122,12 @@ pub(crate) enum Handed {
         bytes: Bytes,
         arrived: Instant,
     },
+    /// From the QUIC socket of another shard: the connection is one of this shard's.
+    RawQuic {
+        source: std::net::SocketAddr,
+        bytes: Bytes,
+        arrived: Instant,
+    },
     /// A client at this address is that shard's: its packets are to be handed over.
     Owned {
         source: std::net::SocketAddr,
@@ -125,7 +143,7 @@ pub(crate) enum Handed {
     /// Voice for a client whose session is on this shard.
     Deliver {
         client: ClientId,
-        bytes: Bytes,
+        voice: VoicePacket,
         arrived: Instant,
     },
 }
@@ -170,6 +188,22 @@ impl Inbox {
         }
         self.wake();
         Ok(())
+    }
+
+    /// Hands a request over without waiting; when there is no place, a task waits for one.
+    pub(super) fn post(self: &Arc<Self>, request: Request) {
+        if let Err(request) = self.requests.push(request) {
+            let inbox = Arc::clone(self);
+            if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+                runtime.spawn(async move {
+                    if inbox.submit(request).await.is_err() {
+                        tracing::error!("a shard takes no requests; a stream is not looked at");
+                    }
+                });
+            }
+            return;
+        }
+        self.wake();
     }
 
     /// Hands a packet over if there is a place.
@@ -248,7 +282,7 @@ mod tests {
         let inbox = Inbox::new().unwrap();
         let packet = || Handed::Deliver {
             client: ClientId(1),
-            bytes: Bytes::new(),
+            voice: VoicePacket::new(&[]),
             arrived: Instant::now(),
         };
         let taken = (0..PACKETS_MAX + 10)

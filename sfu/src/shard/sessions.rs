@@ -1,19 +1,26 @@
-//! The sessions of a shard: found by client, by address and by user fragment, and polled when their time comes.
+//! The sessions of a shard: found by client, by address, by user fragment and by connection, and polled when their time
+//! comes.
 
 use std::{
     cmp::Reverse,
     collections::{BinaryHeap, HashMap, VecDeque},
+    hash::{BuildHasherDefault, Hasher},
     net::SocketAddr,
     time::{Duration, Instant},
 };
 
+use bytes::Bytes;
+use quinn_proto::{ConnectionEvent, ConnectionHandle};
 use sfu_core::{DropReason, MediaId};
 
 use super::{
-    ClientId,
+    ClientId, ConnectionId,
     inbox::Place,
-    session::{Offer, Session, destination},
-    socket::Outgoing,
+    quic::{Accepted, QuicEndpoint, QuicTls},
+    session::{Sent, Session, Waiting},
+    socket::Packets,
+    voice::VoicePacket,
+    webrtc::{Offer, WebRtcSession, destination},
 };
 
 /// Addresses one client may send from at the same time: its candidates, and those of a network it changes to. The
@@ -28,12 +35,38 @@ const ADDRESS_HELD: Duration = Duration::from_secs(10);
 /// from sleeping.
 const PAUSE_MIN: Duration = Duration::from_millis(1);
 
+/// Bytes of voice that fill a packet: what waits for others to go with then goes.
+const PACKET_BYTES: usize = 1_000;
+
 /// The number of a session on its shard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct SessionNumber(usize);
 
+/// Hashes numbers that we gave ourselves, one after the other: nobody can choose some that collide.
+#[derive(Default)]
+pub(super) struct NumberHasher(u64);
+
+impl Hasher for NumberHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|byte| self.write_u64((*byte).into()));
+    }
+
+    fn write_u64(&mut self, number: u64) {
+        // Odd, with bits all over: the golden ratio's fraction in 64 bits.
+        self.0 = (self.0 ^ number).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
+
+    fn finish(&self) -> u64 {
+        self.0 ^ (self.0 >> 32)
+    }
+}
+
+type ByNumber<K, V> = HashMap<K, V, BuildHasherDefault<NumberHasher>>;
+
 #[derive(Debug)]
 struct Entry {
+    /// Whose it is. A QUIC connection is there before its client has said who it is.
+    client: Option<ClientId>,
     session: Session,
     addresses: VecDeque<SocketAddr>,
     medias: HashMap<MediaId, Place>,
@@ -43,6 +76,29 @@ struct Entry {
     /// When it is due; the heap may hold later times, which then mean nothing.
     due: Option<Instant>,
     is_touched: bool,
+    waiting: Waiting,
+    /// Until when its voice waits for more to go with.
+    held_until: Option<Instant>,
+    /// Whether it counts as a connection without a session.
+    is_beginning: bool,
+}
+
+impl Entry {
+    fn new(now: Instant, client: Option<ClientId>, session: Session) -> Self {
+        Self {
+            client,
+            session,
+            addresses: VecDeque::new(),
+            medias: HashMap::new(),
+            heard: now,
+            arrived: None,
+            due: None,
+            is_touched: false,
+            waiting: Waiting::default(),
+            held_until: None,
+            is_beginning: false,
+        }
+    }
 }
 
 /// A voice packet that a session received.
@@ -50,76 +106,146 @@ struct Entry {
 pub(super) struct Voice {
     pub(super) session: SessionNumber,
     pub(super) arrived: Instant,
-    pub(super) bytes: Vec<u8>,
+    pub(super) bytes: Bytes,
+}
+
+/// Packets for the two sockets.
+#[derive(Debug, Default)]
+pub(super) struct Outbox {
+    pub(super) webrtc: Packets,
+    pub(super) quic: Packets,
 }
 
 #[derive(Debug, Default)]
 pub(super) struct Sessions {
     entries: Vec<Option<Entry>>,
     vacant: Vec<usize>,
-    by_client: HashMap<ClientId, SessionNumber>,
+    by_client: ByNumber<ClientId, SessionNumber>,
     by_user_fragment: HashMap<String, SessionNumber>,
     by_address: HashMap<SocketAddr, SessionNumber>,
+    by_connection: ByNumber<ConnectionId, SessionNumber>,
+    by_handle: Vec<Option<SessionNumber>>,
     candidates: Vec<SocketAddr>,
+    quic: Option<QuicEndpoint>,
     timers: BinaryHeap<Reverse<(Instant, SessionNumber)>>,
     touched: Vec<SessionNumber>,
+    /// Sessions whose voice waits for more, by the time it goes.
+    held: VecDeque<(Instant, SessionNumber)>,
+    /// How long voice waits for more to go with; zero sends it at once.
+    pub(super) hold: Duration,
     /// Voice for rooms of clients that have not negotiated a session yet: they can be in a room without one.
     unconnected: HashMap<ClientId, HashMap<MediaId, Place>>,
 }
 
 impl Sessions {
-    pub(super) fn new(candidates: Vec<SocketAddr>) -> Self {
+    pub(super) fn new(candidates: Vec<SocketAddr>, quic: Option<QuicEndpoint>) -> Self {
         Self {
             candidates,
+            quic,
             ..Self::default()
         }
     }
 
-    /// A client's session begins; one that it had before ends, and what belongs to the client stays.
+    /// A client's WebRTC session begins; one that it had before ends, and what belongs to the client stays.
     pub(super) fn connect(&mut self, now: Instant, offer: Offer) {
         let client = offer.client;
         let medias = match self.by_client.get(&client) {
             Some(number) => self.remove(*number).map(|entry| entry.medias),
             None => self.unconnected.remove(&client),
         };
-        let session = Session::new(offer);
+        let session = WebRtcSession::new(offer);
+        let user_fragment = session.user_fragment.clone();
+        let mut entry = Entry::new(now, Some(client), Session::WebRtc(Box::new(session)));
+        entry.medias = medias.unwrap_or_default();
+        entry.session.handle_timeout(now);
+        let number = self.insert(entry);
+        self.by_client.insert(client, number);
+        self.by_user_fragment.insert(user_fragment, number);
+        self.touch(number);
+    }
+
+    fn insert(&mut self, entry: Entry) -> SessionNumber {
         let index = self.vacant.pop().unwrap_or_else(|| {
             self.entries.push(None);
             self.entries.len() - 1
         });
-        let number = SessionNumber(index);
-        self.by_client.insert(client, number);
-        self.by_user_fragment
-            .insert(session.user_fragment.clone(), number);
-        self.entries[index] = Some(Entry {
-            session,
-            addresses: VecDeque::new(),
-            medias: medias.unwrap_or_default(),
-            heard: now,
-            arrived: None,
-            due: None,
-            is_touched: false,
-        });
-        if let Some(entry) = self.entries[index].as_mut() {
-            entry.session.handle_timeout(now);
-        }
-        self.touch(number);
+        self.entries[index] = Some(entry);
+        SessionNumber(index)
     }
 
-    pub(super) fn disconnect(&mut self, client: ClientId) {
+    /// The client on a connection has said who it is.
+    pub(super) fn bind(&mut self, connection: ConnectionId, client: ClientId) {
+        let Some(number) = self.by_connection.get(&connection).copied() else {
+            return;
+        };
+        if let Some(entry) = self.entries[number.0].as_mut() {
+            entry.client = Some(client);
+            entry.medias = self.unconnected.remove(&client).unwrap_or_default();
+            self.by_client.insert(client, number);
+        }
+    }
+
+    /// A task waits for a stream of a connection, or the other way round.
+    pub(super) fn look_at_stream(&mut self, now: Instant, connection: ConnectionId, stream: u64) {
+        let Some(number) = self.by_connection.get(&connection).copied() else {
+            return;
+        };
+        if let Some(Entry {
+            session: Session::Quic(session),
+            ..
+        }) = self.entries[number.0].as_mut()
+        {
+            session.look_at(now, stream);
+            self.touch(number);
+        }
+    }
+
+    pub(super) fn replace_quic_tls(&mut self, tls: &QuicTls) {
+        if let Some(quic) = &mut self.quic {
+            quic.replace_tls(tls);
+        }
+    }
+
+    pub(super) fn disconnect(&mut self, now: Instant, client: ClientId) {
         self.unconnected.remove(&client);
-        if let Some(number) = self.by_client.get(&client) {
-            self.remove(*number);
+        let Some(number) = self.by_client.remove(&client) else {
+            return;
+        };
+        let Some(entry) = self.entries[number.0].as_mut() else {
+            return;
+        };
+        match &mut entry.session {
+            Session::WebRtc(_) => drop(self.remove(number)),
+            // It has words to say yet, and is removed when it has said them.
+            Session::Quic(session) => {
+                session.disconnect(now);
+                entry.client = None;
+                entry.medias.clear();
+                self.touch(number);
+            }
         }
     }
 
     fn remove(&mut self, number: SessionNumber) -> Option<Entry> {
         let entry = self.entries.get_mut(number.0)?.take()?;
         self.vacant.push(number.0);
-        self.by_client.remove(&entry.session.client);
-        self.by_user_fragment.remove(&entry.session.user_fragment);
+        if let Some(client) = entry.client {
+            self.by_client.remove(&client);
+        }
         for address in &entry.addresses {
             self.by_address.remove(address);
+        }
+        match &entry.session {
+            Session::WebRtc(session) => drop(self.by_user_fragment.remove(&session.user_fragment)),
+            Session::Quic(session) => {
+                self.by_connection.remove(&session.id);
+                if let Some(place) = self.by_handle.get_mut(session.handle().0) {
+                    *place = None;
+                }
+                if let Some(quic) = self.quic.as_mut().filter(|_| entry.is_beginning) {
+                    quic.beginning -= 1;
+                }
+            }
         }
         Some(entry)
     }
@@ -220,25 +346,88 @@ impl Sessions {
             destination(&self.candidates, source).ok_or(DropReason::UnknownAddress)?;
         let entry = self.entries.get_mut(number.0).and_then(Option::as_mut);
         let entry = entry.ok_or(DropReason::UnknownAddress)?;
+        let Session::WebRtc(session) = &mut entry.session else {
+            return Err(DropReason::UnknownAddress);
+        };
         entry.heard = now;
         entry.arrived = Some(entry.arrived.map_or(arrived, |first| first.min(arrived)));
-        let result = entry.session.receive(now, source, destination, bytes);
+        let result = session.receive(now, source, destination, bytes);
         self.touch(number);
         result
     }
 
-    /// Gives voice to a client.
-    pub(super) fn deliver(
+    /// Gives a packet of the QUIC socket to its connection, or begins one.
+    pub(super) fn receive_quic(
         &mut self,
         now: Instant,
-        client: ClientId,
+        source: SocketAddr,
         bytes: &[u8],
+        arrived: Instant,
+        packets: &mut Packets,
+    ) -> Result<(), DropReason> {
+        let quic = self.quic.as_mut().ok_or(DropReason::UnknownPacket)?;
+        match quic.receive(now, source, bytes, packets)? {
+            None => Ok(()),
+            Some(Accepted::Known(handle, event)) => self.give(now, handle, event, arrived),
+            Some(Accepted::New(session)) => {
+                let (connection, handle) = (session.id, session.handle().0);
+                let mut entry = Entry::new(now, None, Session::Quic(session));
+                entry.is_beginning = true;
+                let number = self.insert(entry);
+                self.by_connection.insert(connection, number);
+                if self.by_handle.len() <= handle {
+                    self.by_handle.resize(handle + 1, None);
+                }
+                self.by_handle[handle] = Some(number);
+                self.touch(number);
+                Ok(())
+            }
+        }
+    }
+
+    fn give(
+        &mut self,
+        now: Instant,
+        handle: ConnectionHandle,
+        event: ConnectionEvent,
+        arrived: Instant,
+    ) -> Result<(), DropReason> {
+        let number = self.by_handle.get(handle.0).copied().flatten();
+        let number = number.ok_or(DropReason::UnknownAddress)?;
+        let entry = self.entries.get_mut(number.0).and_then(Option::as_mut);
+        let entry = entry.ok_or(DropReason::UnknownAddress)?;
+        let Session::Quic(session) = &mut entry.session else {
+            return Err(DropReason::UnknownAddress);
+        };
+        entry.heard = now;
+        entry.arrived = Some(entry.arrived.map_or(arrived, |first| first.min(arrived)));
+        session.take(event);
+        self.touch(number);
+        Ok(())
+    }
+
+    /// Gives voice to a client; it goes with one of the next polls.
+    pub(super) fn deliver(
+        &mut self,
+        arrived: Instant,
+        now: Instant,
+        client: ClientId,
+        voice: &VoicePacket,
     ) -> Result<(), DropReason> {
         let number = *self.by_client.get(&client).ok_or(DropReason::NoChannel)?;
         let entry = self.entries.get_mut(number.0).and_then(Option::as_mut);
-        let entry = entry.ok_or(DropReason::NoChannel)?;
-        entry.session.write(now, bytes)?;
-        self.touch(number);
+        let entry = entry
+            .filter(|entry| entry.session.is_open())
+            .ok_or(DropReason::NoChannel)?;
+        entry.waiting.push(arrived, voice)?;
+        if self.hold.is_zero() || entry.waiting.bytes() >= PACKET_BYTES {
+            entry.held_until = None;
+            self.touch(number);
+        } else if entry.held_until.is_none() {
+            let until = now + self.hold;
+            entry.held_until = Some(until);
+            self.held.push_back((until, number));
+        }
         Ok(())
     }
 
@@ -253,6 +442,17 @@ impl Sessions {
 
     /// Tells the sessions whose time has come.
     pub(super) fn handle_timeouts(&mut self, now: Instant) {
+        while let Some((until, number)) = self.held.front().copied() {
+            if until > now {
+                break;
+            }
+            self.held.pop_front();
+            let entry = self.entries.get_mut(number.0).and_then(Option::as_mut);
+            if let Some(entry) = entry.filter(|entry| entry.held_until == Some(until)) {
+                entry.held_until = None;
+                self.touch(number);
+            }
+        }
         while let Some(Reverse((due, number))) = self.timers.peek().copied() {
             if due > now {
                 return;
@@ -272,41 +472,83 @@ impl Sessions {
 
     /// When the next session is due.
     pub(super) fn next_timeout(&self) -> Option<Instant> {
-        self.timers.peek().map(|Reverse((due, _))| *due)
+        let timer = self.timers.peek().map(|Reverse((due, _))| *due);
+        let held = self.held.front().map(|(until, _)| *until);
+        [timer, held].into_iter().flatten().min()
     }
 
     /// Polls every session that something happened to, once each.
     pub(super) fn poll(
         &mut self,
         now: Instant,
-        packets: &mut Vec<Outgoing>,
+        outbox: &mut Outbox,
         voice: &mut Vec<Voice>,
+        sent: &mut Sent,
     ) {
-        for number in std::mem::take(&mut self.touched) {
-            let Some(entry) = self.entries.get_mut(number.0).and_then(Option::as_mut) else {
-                continue;
-            };
-            entry.is_touched = false;
-            let arrived = entry.arrived.take().unwrap_or(now);
-            let polled = entry.session.poll(now, packets, |bytes| {
-                voice.push(Voice {
-                    session: number,
-                    arrived,
-                    bytes,
-                });
+        let mut touched = std::mem::take(&mut self.touched);
+        for number in touched.drain(..) {
+            self.poll_one(now, number, outbox, voice, sent);
+        }
+        // Its memory is used again.
+        if self.touched.is_empty() {
+            self.touched = touched;
+        }
+    }
+
+    fn poll_one(
+        &mut self,
+        now: Instant,
+        number: SessionNumber,
+        outbox: &mut Outbox,
+        voice: &mut Vec<Voice>,
+        sent: &mut Sent,
+    ) {
+        let Some(entry) = self.entries.get_mut(number.0).and_then(Option::as_mut) else {
+            return;
+        };
+        entry.is_touched = false;
+        let arrived = entry.arrived.take().unwrap_or(now);
+        let heard = |bytes: Bytes| {
+            voice.push(Voice {
+                session: number,
+                arrived,
+                bytes,
             });
-            match polled.timeout {
-                Some(timeout) => {
-                    let timeout = timeout.max(now + PAUSE_MIN);
-                    // An earlier timer does no harm: the session then says when it really is due.
-                    if entry.due.is_none_or(|due| timeout < due) {
-                        entry.due = Some(timeout);
-                        self.timers.push(Reverse((timeout, number)));
-                    }
-                }
-                // The client stays until its signalling ends; it only hears nothing any more.
-                None => entry.due = None,
+        };
+        let mut nothing = Waiting::default();
+        let waiting = match entry.held_until {
+            None => &mut entry.waiting,
+            Some(_) => &mut nothing,
+        };
+        sent.forwarded
+            .extend(waiting.front().map(|(arrived, _)| *arrived));
+        let timeout = match (&mut entry.session, &mut self.quic) {
+            (Session::WebRtc(session), _) => {
+                session.write_all(now, waiting, sent);
+                session.poll(now, &mut outbox.webrtc, heard)
             }
+            (Session::Quic(session), Some(quic)) => {
+                session.take_events(now, |handle, event| quic.exchange(handle, event), heard);
+                if entry.is_beginning && !session.is_beginning() {
+                    entry.is_beginning = false;
+                    quic.beginning -= 1;
+                }
+                session.send_packets(now, waiting, &mut outbox.quic, sent)
+            }
+            (Session::Quic(_), None) => None,
+        };
+        match timeout {
+            Some(timeout) => {
+                let timeout = timeout.max(now + PAUSE_MIN);
+                // An earlier timer does no harm: the session then says when it really is due.
+                if entry.due.is_none_or(|due| timeout < due) {
+                    entry.due = Some(timeout);
+                    self.timers.push(Reverse((timeout, number)));
+                }
+            }
+            // The client stays until its signalling ends; it only hears nothing any more.
+            None if matches!(entry.session, Session::WebRtc(_)) => entry.due = None,
+            None => drop(self.remove(number)),
         }
     }
 }
@@ -314,7 +556,7 @@ impl Sessions {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::shard::{ShardNumber, session::Offers};
+    use crate::shard::{ShardNumber, webrtc::Offers};
 
     const OFFER: &str = "v=0\r\no=- 1 2 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\na=group:BUNDLE 0\r\n\
         m=application 9 UDP/DTLS/SCTP webrtc-datachannel\r\nc=IN IP4 0.0.0.0\r\na=ice-ufrag:abcd\r\n\
@@ -325,7 +567,7 @@ mod tests {
     fn sessions(now: Instant, clients: u64) -> (Sessions, Vec<SessionNumber>) {
         let candidate: SocketAddr = "192.0.2.7:8844".parse().unwrap();
         let offers = Offers::new(vec![candidate]).unwrap();
-        let mut sessions = Sessions::new(vec![candidate]);
+        let mut sessions = Sessions::new(vec![candidate], None);
         let connect = |client| {
             let accepted = offers.accept(now, ShardNumber(0), ClientId(client), OFFER);
             let (offer, _) = accepted.unwrap();
@@ -351,13 +593,13 @@ mod tests {
         let later = now + ADDRESS_HELD;
         sessions.learn(later, numbers[1], address(1)).unwrap();
         assert_eq!(sessions.by_address(address(1)), Some(numbers[1]));
-        sessions.disconnect(ClientId(0));
+        sessions.disconnect(now, ClientId(0));
         assert_eq!(
             sessions.by_address(address(1)),
             Some(numbers[1]),
             "the first has it no more"
         );
-        sessions.disconnect(ClientId(1));
+        sessions.disconnect(now, ClientId(1));
         assert_eq!(sessions.by_address(address(1)), None);
     }
 
@@ -401,7 +643,7 @@ mod tests {
         sessions.attach(ClientId(7), vec![media], place);
         sessions.detach(ClientId(7), place);
         sessions.attach(ClientId(8), vec![media], place);
-        sessions.disconnect(ClientId(8));
+        sessions.disconnect(now, ClientId(8));
         sessions.detach(ClientId(8), place);
         assert!(sessions.unconnected.is_empty());
     }

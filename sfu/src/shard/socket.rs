@@ -37,11 +37,42 @@ pub(super) struct Received<'a> {
     pub(super) bytes: &'a [u8],
 }
 
-/// A packet that is to go.
-#[derive(Debug)]
-pub(super) struct Outgoing {
-    pub(super) to: SocketAddr,
-    pub(super) bytes: Vec<u8>,
+/// Packets that are to go, one behind the other in one piece of memory.
+#[derive(Debug, Default)]
+pub(super) struct Packets {
+    bytes: Vec<u8>,
+    /// Where each goes, and where it ends.
+    ends: Vec<(SocketAddr, usize)>,
+}
+
+impl Packets {
+    pub(super) fn push(&mut self, to: SocketAddr, bytes: &[u8]) {
+        self.bytes.extend_from_slice(bytes);
+        self.ends.push((to, self.bytes.len()));
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.bytes.clear();
+        self.ends.clear();
+    }
+
+    /// The packets from this one on, as many as go at once.
+    fn batch(&self, from: usize) -> impl Iterator<Item = (SocketAddr, &[u8])> {
+        let mut begin = match from.checked_sub(1) {
+            Some(before) => self.ends.get(before).map_or(0, |(_, end)| *end),
+            None => 0,
+        };
+        let ends = self.ends.get(from..).unwrap_or(&[]);
+        ends.iter().take(BATCH).map(move |(to, end)| {
+            let bytes = self.bytes.get(begin..*end).unwrap_or(&[]);
+            begin = *end;
+            (*to, bytes)
+        })
+    }
 }
 
 /// Opens one of the sockets that share an address. With port 0 the first gets a port, and the others must name it.
@@ -131,38 +162,37 @@ impl Wire {
     }
 
     /// Sends packets, and says how many the socket did not take. They are lost, as packets are.
-    pub(super) fn send(&mut self, packets: &[Outgoing]) -> usize {
+    pub(super) fn send(&mut self, packets: &Packets) -> usize {
         let mut lost = 0;
-        for batch in packets.chunks(BATCH) {
-            let mut rest = batch;
-            while !rest.is_empty() {
-                let sent = self.send_batch(rest);
-                match sent {
-                    Ok(sent) => rest = rest.get(sent.max(1)..).unwrap_or(&[]),
-                    Err(Errno::EINTR) => {}
-                    Err(Errno::EAGAIN | Errno::ENOBUFS) => {
-                        lost += rest.len();
-                        rest = &[];
-                    }
-                    // The first packet's own trouble: nobody at that address, a broken route.
-                    Err(_) => {
-                        lost += 1;
-                        rest = rest.get(1..).unwrap_or(&[]);
-                    }
+        let mut at = 0;
+        while at < packets.len() {
+            match self.send_batch(packets, at) {
+                Ok(sent) => at += sent.max(1),
+                Err(Errno::EINTR) => {}
+                Err(Errno::EAGAIN | Errno::ENOBUFS) => {
+                    let batch = BATCH.min(packets.len() - at);
+                    lost += batch;
+                    at += batch;
+                }
+                // The first packet's own trouble: nobody at that address, a broken route.
+                Err(_) => {
+                    lost += 1;
+                    at += 1;
                 }
             }
         }
         lost
     }
 
-    fn send_batch(&mut self, packets: &[Outgoing]) -> nix::Result<usize> {
-        let slices: Vec<[IoSlice<'_>; 1]> =
-            packets.iter().map(|it| [IoSlice::new(&it.bytes)]).collect();
-        let to = |packet: &Outgoing| Some(SockaddrStorage::from(self.destination(packet.to)));
-        let addresses: Vec<Option<SockaddrStorage>> = packets.iter().map(to).collect();
-        let fd = self.socket.as_raw_fd();
+    fn send_batch(&mut self, packets: &Packets, from: usize) -> nix::Result<usize> {
+        let mut slices: Vec<[IoSlice<'_>; 1]> = Vec::with_capacity(BATCH);
+        let mut addresses: Vec<Option<SockaddrStorage>> = Vec::with_capacity(BATCH);
+        for (to, bytes) in packets.batch(from) {
+            slices.push([IoSlice::new(bytes)]);
+            addresses.push(Some(SockaddrStorage::from(self.destination(to))));
+        }
         let sent = sendmmsg(
-            fd,
+            self.socket.as_raw_fd(),
             &mut self.outgoing,
             slices.iter(),
             &addresses,
@@ -233,10 +263,10 @@ mod tests {
                 "{binding}"
             );
             assert_eq!(received[0].1, [0, 1, 2]);
-            let answers: Vec<_> = received
-                .into_iter()
-                .map(|(to, bytes, _)| Outgoing { to, bytes })
-                .collect();
+            let mut answers = Packets::default();
+            for (to, bytes, _) in received {
+                answers.push(to, &bytes);
+            }
             assert_eq!(wire.send(&answers), 0);
             for peer in &peers {
                 for round in 0..50_u8 {
@@ -274,7 +304,10 @@ mod tests {
         let peer = UdpSocket::bind("127.0.0.1:0").unwrap();
         let good = peer.local_addr().unwrap();
         let bad = "[::1]:9".parse().unwrap();
-        let packets = [bad, good, bad, good].map(|to| Outgoing { to, bytes: vec![1] });
+        let mut packets = Packets::default();
+        for to in [bad, good, bad, good] {
+            packets.push(to, &[1]);
+        }
         assert_eq!(wire.send(&packets), 2);
         for _ in 0..2 {
             peer.recv_from(&mut [0; 4]).unwrap();

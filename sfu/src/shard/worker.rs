@@ -1,6 +1,7 @@
 //! The loop of a shard: take packets and requests, forward, poll, send, sleep.
 
 mod forward;
+mod pressure;
 mod routing;
 
 use std::{
@@ -17,14 +18,20 @@ use nix::{
     sys::time::TimeSpec,
 };
 use sfu_core::{Command, DropReason, PeerId, RoomLimits, RoomNumber, wire::datagram::Datagram};
+use tokio::sync::mpsc;
 
-use self::routing::{Owner, hand, is_stale, owner};
+use self::{
+    pressure::Pressure,
+    routing::{Owner, hand, is_stale, owner},
+};
 use super::{
-    ShardNumber,
+    Arrival, QuicSettings, QuicTls, ShardNumber,
     inbox::{Handed, Inbox, Request},
+    quic::{self, QuicEndpoint},
     rooms::Rooms,
-    sessions::{Sessions, Voice},
-    socket::{BATCH, Outgoing, Received, Wire},
+    session::Sent,
+    sessions::{Outbox, Sessions, Voice},
+    socket::{BATCH, Received, Wire},
 };
 use crate::metrics::{CallOutcome, Metrics, Queue, ShardCounters};
 
@@ -50,6 +57,8 @@ pub(crate) struct ShardSettings {
     pub(crate) limits: RoomLimits,
     /// How long updates for one peer are gathered.
     pub(crate) bundle_time: Duration,
+    /// How long voice waits for more to go with while the shard is busy.
+    pub(crate) voice_coalescing: Duration,
     /// Our addresses as clients know them.
     pub(crate) candidates: Vec<SocketAddr>,
     /// Calls that take longer are told in the log.
@@ -58,10 +67,28 @@ pub(crate) struct ShardSettings {
     pub(crate) log_rejected: bool,
 }
 
+/// The sockets of a shard; a transport without one is not served.
+#[derive(Debug)]
+pub(crate) struct Sockets {
+    pub(crate) webrtc: Option<UdpSocket>,
+    pub(crate) quic: Option<QuicSocket>,
+}
+
+/// Where native clients connect.
+#[derive(Debug)]
+pub(crate) struct QuicSocket {
+    pub(crate) socket: UdpSocket,
+    pub(crate) settings: QuicSettings,
+    pub(crate) tls: QuicTls,
+    /// Takes the streams that clients open.
+    pub(crate) arrivals: mpsc::Sender<Arrival>,
+}
+
 /// A shard on its thread.
 pub(crate) struct Shard {
     settings: ShardSettings,
-    wire: Wire,
+    webrtc: Option<Wire>,
+    quic: Option<Wire>,
     inboxes: Vec<Arc<Inbox>>,
     inbox: Arc<Inbox>,
     counters: Arc<ShardCounters>,
@@ -70,10 +97,10 @@ pub(crate) struct Shard {
     rooms: Rooms,
     /// Whose clients send from these addresses, where the kernel brings their packets here.
     foreign: HashMap<SocketAddr, ShardNumber>,
-    packets: Vec<Outgoing>,
+    outbox: Outbox,
     voice: Vec<Voice>,
-    /// When the packets arrived that were forwarded in this round.
-    forwarded: Vec<Instant>,
+    sent: Sent,
+    pressure: Pressure,
     is_stopping: bool,
 }
 
@@ -82,23 +109,36 @@ impl Shard {
     /// When the socket cannot be used.
     pub(crate) fn new(
         settings: ShardSettings,
-        socket: UdpSocket,
+        sockets: Sockets,
         inboxes: Vec<Arc<Inbox>>,
         counters: Arc<ShardCounters>,
         metrics: Arc<Metrics>,
     ) -> io::Result<Self> {
+        let inbox = Arc::clone(&inboxes[settings.number.index()]);
+        let endpoint = sockets.quic.as_ref().map(|quic| {
+            QuicEndpoint::new(
+                quic.settings.clone(),
+                &quic.tls,
+                settings.number,
+                Arc::clone(&inbox),
+                quic.arrivals.clone(),
+            )
+        });
+        let quic = sockets.quic.map(|quic| Wire::new(quic.socket));
         Ok(Self {
-            wire: Wire::new(socket)?,
-            inbox: Arc::clone(&inboxes[settings.number.index()]),
+            webrtc: sockets.webrtc.map(Wire::new).transpose()?,
+            quic: quic.transpose()?,
+            inbox,
             inboxes,
             counters,
             metrics,
-            sessions: Sessions::new(settings.candidates.clone()),
+            sessions: Sessions::new(settings.candidates.clone(), endpoint),
             rooms: Rooms::new(settings.number, settings.limits, settings.bundle_time),
             foreign: HashMap::new(),
-            packets: Vec::new(),
+            outbox: Outbox::default(),
             voice: Vec::new(),
-            forwarded: Vec::new(),
+            sent: Sent::default(),
+            pressure: Pressure::default(),
             is_stopping: false,
             settings,
         })
@@ -110,7 +150,13 @@ impl Shard {
             self.sleep();
             let began = Instant::now();
             self.round(began);
-            self.counters.busy(began.elapsed());
+            let ended = Instant::now();
+            self.counters.busy(ended.duration_since(began));
+            self.pressure.worked(began, ended);
+            self.sessions.hold = match self.pressure.is_high() {
+                true => self.settings.voice_coalescing,
+                false => Duration::ZERO,
+            };
         }
     }
 
@@ -122,10 +168,10 @@ impl Shard {
         let wait = next
             .map_or(SLEEP_MAX, |next| next.saturating_duration_since(now))
             .min(SLEEP_MAX);
-        let mut sources = [
-            PollFd::new(self.wire.fd(), PollFlags::POLLIN),
-            PollFd::new(self.inbox.wake_fd(), PollFlags::POLLIN),
-        ];
+        let readable = |fd| PollFd::new(fd, PollFlags::POLLIN);
+        let wires = [&self.webrtc, &self.quic].into_iter().flatten();
+        let mut sources: Vec<PollFd<'_>> = wires.map(|wire| readable(wire.fd())).collect();
+        sources.push(readable(self.inbox.wake_fd()));
         // An interrupted sleep is a short one.
         let _ = ppoll(&mut sources, Some(TimeSpec::from(wait)), None);
     }
@@ -149,6 +195,11 @@ impl Shard {
                 break;
             }
         }
+        for _ in 0..BATCHES_MAX {
+            if self.receive_quic(now) < BATCH {
+                break;
+            }
+        }
         self.sessions.handle_timeouts(now);
         self.poll(now);
         // What was forwarded touched its receivers: they have packets to send now.
@@ -167,14 +218,17 @@ impl Shard {
     /// Takes a batch of the socket, and says how many packets it had.
     fn receive(&mut self, now: Instant) -> usize {
         let Self {
-            wire,
+            webrtc: Some(wire),
             sessions,
             foreign,
             inboxes,
             counters,
             settings,
             ..
-        } = self;
+        } = self
+        else {
+            return 0;
+        };
         wire.receive(|packet: Received<'_>| {
             let arrived = now.checked_sub(packet.waited).unwrap_or(now);
             let owner = owner(
@@ -199,6 +253,42 @@ impl Shard {
                     hand(inboxes, shard, packet)
                 }
                 Err(reason) => Err(reason),
+            };
+            if let Err(reason) = result {
+                counters.dropped(reason.index());
+            }
+        })
+    }
+
+    /// As [`Self::receive`], of the other socket.
+    fn receive_quic(&mut self, now: Instant) -> usize {
+        let Self {
+            quic: Some(wire),
+            sessions,
+            outbox,
+            inboxes,
+            counters,
+            settings,
+            ..
+        } = self
+        else {
+            return 0;
+        };
+        wire.receive(|packet: Received<'_>| {
+            let Received { source, bytes, .. } = packet;
+            let arrived = now.checked_sub(packet.waited).unwrap_or(now);
+            let other = quic::shard_of(bytes).filter(|shard| *shard != settings.number);
+            let result = match other {
+                None => sessions.receive_quic(now, source, bytes, arrived, &mut outbox.quic),
+                Some(shard) => {
+                    let bytes = Bytes::copy_from_slice(bytes);
+                    let packet = Handed::RawQuic {
+                        source,
+                        bytes,
+                        arrived,
+                    };
+                    hand(inboxes, shard, packet)
+                }
             };
             if let Err(reason) = result {
                 counters.dropped(reason.index());
@@ -243,6 +333,15 @@ impl Shard {
                     Err(reason) => Err(reason),
                 }
             }
+            Handed::RawQuic {
+                source,
+                bytes,
+                arrived,
+            } => {
+                let packets = &mut self.outbox.quic;
+                self.sessions
+                    .receive_quic(now, source, &bytes, arrived, packets)
+            }
             Handed::Voice {
                 place,
                 media,
@@ -254,14 +353,11 @@ impl Shard {
             },
             Handed::Deliver {
                 client,
-                bytes,
+                voice,
                 arrived,
             } => match is_stale(now, arrived) {
                 true => Err(DropReason::Stale),
-                false => self.sessions.deliver(now, client, &bytes).map(|()| {
-                    self.counters.packets_out(1, bytes.len());
-                    self.forwarded.push(arrived);
-                }),
+                false => self.sessions.deliver(arrived, now, client, &voice),
             },
         };
         if let Err(reason) = result {
@@ -272,7 +368,19 @@ impl Shard {
     /// Polls what was touched, and forwards the voice that comes out of it.
     fn poll(&mut self, now: Instant) {
         let mut voice = std::mem::take(&mut self.voice);
-        self.sessions.poll(now, &mut self.packets, &mut voice);
+        let Self {
+            sessions,
+            outbox,
+            sent,
+            counters,
+            ..
+        } = self;
+        sessions.poll(now, outbox, &mut voice, sent);
+        counters.packets_out(sent.packets, sent.bytes);
+        for reason in sent.dropped.drain(..) {
+            counters.dropped(reason.index());
+        }
+        (sent.packets, sent.bytes) = (0, 0);
         for packet in voice.drain(..) {
             self.counters.packet_in(packet.bytes.len());
             if let Err(reason) = self.voice(now, &packet) {
@@ -283,15 +391,19 @@ impl Shard {
     }
 
     fn send(&mut self) {
+        let Outbox { webrtc, quic } = &mut self.outbox;
         self.counters
-            .queue_depth(Queue::Outgoing, self.packets.len());
-        let lost = self.wire.send(&self.packets);
-        for _ in 0..lost {
-            self.counters.dropped(DropReason::SocketFull.index());
+            .queue_depth(Queue::Outgoing, webrtc.len() + quic.len());
+        let sent = [(&mut self.webrtc, webrtc), (&mut self.quic, quic)];
+        for (wire, packets) in sent {
+            let lost = wire.as_mut().map_or(0, |wire| wire.send(packets));
+            for _ in 0..lost {
+                self.counters.dropped(DropReason::SocketFull.index());
+            }
+            packets.clear();
         }
-        self.packets.clear();
         let now = Instant::now();
-        for arrived in self.forwarded.drain(..) {
+        for arrived in self.sent.forwarded.drain(..) {
             self.counters
                 .forwarded(now.saturating_duration_since(arrived));
         }
@@ -313,7 +425,12 @@ impl Shard {
     fn handle_request(&mut self, now: Instant, request: Request) {
         match request {
             Request::Connect(offer) => self.sessions.connect(now, *offer),
-            Request::Disconnect(client) => self.sessions.disconnect(client),
+            Request::Bind { connection, client } => self.sessions.bind(connection, client),
+            Request::LookAtStream { connection, stream } => {
+                self.sessions.look_at_stream(now, connection, stream);
+            }
+            Request::ReplaceQuicTls(tls) => self.sessions.replace_quic_tls(&tls),
+            Request::Disconnect(client) => self.sessions.disconnect(now, client),
             Request::Attach {
                 client,
                 medias,

@@ -1,6 +1,9 @@
-//! Why a stream is closed by the server, and with which code (RFC 6455, section 7.4). Web clients show neither.
+//! Why a stream is closed by the server, and with which code: those of WebSockets (RFC 6455, section 7.4) over any
+//! transport. Web clients show neither.
 
 use axum::extract::ws::{CloseFrame, Utf8Bytes, close_code};
+
+use crate::shard::Ending;
 
 /// Why the server closes a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,9 +47,27 @@ impl Close {
         }
     }
 
-    /// The close frame.
+    /// The close frame of a WebSocket.
     pub(super) fn frame(self) -> CloseFrame {
-        let (code, reason) = match self {
+        let (code, reason) = self.words();
+        CloseFrame {
+            code,
+            reason: Utf8Bytes::from_static(reason),
+        }
+    }
+
+    /// The end of a stream of WebTransport.
+    pub(super) fn ending(self) -> Ending {
+        let (code, reason) = self.words();
+        Ending {
+            code,
+            reason,
+            is_orderly: matches!(self, Self::Left | Self::ServerClosing | Self::Idle),
+        }
+    }
+
+    fn words(self) -> (u16, &'static str) {
+        match self {
             Self::Left => (close_code::NORMAL, "left"),
             Self::ServerClosing => (close_code::AWAY, "server_closing"),
             Self::Garbage => (close_code::PROTOCOL, "a frame was no MessagePack-RPC"),
@@ -57,10 +78,6 @@ impl Close {
             Self::Idle => (close_code::NORMAL, "in no room"),
             Self::TooSlow => (close_code::POLICY, "frames were not read"),
             Self::Overloaded => (close_code::AGAIN, "overloaded"),
-        };
-        CloseFrame {
-            code,
-            reason: Utf8Bytes::from_static(reason),
         }
     }
 }

@@ -5,13 +5,13 @@ use std::sync::Arc;
 use axum::{
     Router,
     extract::{RawQuery, State, WebSocketUpgrade},
-    response::{IntoResponse as _, Response},
+    response::{AppendHeaders, IntoResponse as _, Response},
     routing::{any, get},
 };
-use http::StatusCode;
+use http::{StatusCode, header::ALT_SVC};
 use sfu_core::limits::FRAME_BYTES_MAX;
 
-use super::{main_stream, room_stream};
+use super::{main_stream, room_stream, socket::Socket};
 use crate::{
     control::{Control, Phase},
     metrics::Connection,
@@ -26,10 +26,15 @@ const WRITE_BYTES: usize = 4 * 1024;
 /// What people see who open the address in a browser, e.g. to accept its certificate.
 const ABOUT: &str = "This is a voice server. Clients come in through a gateway.\n";
 
-/// `/main` and `/room?<stream>`.
-pub(crate) fn router(control: Arc<Control>) -> Router {
+/// `/main` and `/room?<stream>`. Whoever asks for `/` is told where WebTransport is served (RFC 7838), at `native`.
+pub(crate) fn router(control: Arc<Control>, native: Option<String>) -> Router {
+    let service = native.map(|address| format!("h3=\"{address}\""));
+    let about = move || {
+        let service = service.clone();
+        async move { (AppendHeaders(service.map(|it| (ALT_SVC, it))), ABOUT) }
+    };
     Router::new()
-        .route("/", get(async || ABOUT))
+        .route("/", get(about))
         .route("/main", any(main))
         .route("/room", any(room))
         .with_state(control)
@@ -57,7 +62,7 @@ async fn main(State(control): State<Arc<Control>>, upgrade: WebSocketUpgrade) ->
     };
     limited(upgrade).on_upgrade(async move |socket| {
         let _open = control.metrics.connection(Connection::WebSocket);
-        main_stream::serve(control, socket, stranger).await;
+        main_stream::serve(control, Socket::Web(Box::new(socket)), stranger).await;
     })
 }
 
@@ -74,7 +79,7 @@ async fn room(
     };
     limited(upgrade).on_upgrade(async move |socket| {
         let _open = control.metrics.connection(Connection::WebSocket);
-        room_stream::serve(control, socket, ticket).await;
+        room_stream::serve(control, Socket::Web(Box::new(socket)), ticket).await;
     })
 }
 

@@ -5,7 +5,6 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use axum::extract::ws::WebSocket;
 use bytes::Bytes;
 use sfu_core::{
     Join, MainCommand, Position, RoomInfo, RoomKey,
@@ -19,12 +18,13 @@ use tokio::{
 use super::{
     Client,
     close::Close,
+    socket::Socket,
     stream::{Incoming, Stream, turn},
 };
 use crate::{
     control::{Control, PeerSeat, Phase, Ticket},
     metrics::CallOutcome,
-    shard,
+    shard::{self, ConnectionId, ShardNumber},
 };
 
 /// How long a stream may take to say who it is: a client does it at once.
@@ -40,13 +40,13 @@ enum Answer {
 }
 
 /// Serves a main stream to its end.
-pub(super) async fn serve(
-    control: Arc<Control>,
-    socket: WebSocket,
-    stranger: OwnedSemaphorePermit,
-) {
+pub(super) async fn serve(control: Arc<Control>, socket: Socket, stranger: OwnedSemaphorePermit) {
+    let settings = match &socket {
+        Socket::Web(_) => control.web,
+        Socket::Quic(_) => control.quic,
+    };
     let mut main = MainStream {
-        stream: Stream::new(socket, control.streams),
+        stream: Stream::new(socket, settings),
         control,
         client: None,
     };
@@ -100,7 +100,7 @@ impl MainStream {
                 presence.has_joined && presence.rooms.is_empty()
             };
             idle_since = is_idle.then(|| idle_since.unwrap_or_else(Instant::now));
-            let idle_end = idle_since.map(|since| since + self.control.streams.no_peers_timeout);
+            let idle_end = idle_since.map(|since| since + self.stream.settings().no_peers_timeout);
             tokio::select! {
                 incoming = self.stream.next() => {
                     if let Err(end) = self.handle(incoming).await {
@@ -118,7 +118,7 @@ impl MainStream {
     async fn handle(&mut self, incoming: Incoming) -> Result<(), Option<Close>> {
         let (frame, since) = match incoming {
             Incoming::Frame(frame, since) => (frame, since),
-            Incoming::Ended => return Err(None),
+            Incoming::Left | Incoming::Lost => return Err(None),
             Incoming::Close(close) => return Err(Some(close)),
         };
         let (id, method, result) = match Request::parse(&frame) {
@@ -141,7 +141,7 @@ impl MainStream {
             }
             Answer::Failed(reason) => (answer(id, &Reply::Error(reason)), CallOutcome::Failure),
             Answer::Refused(reason) => {
-                if self.control.streams.log_rejected {
+                if self.stream.settings().log_rejected {
                     tracing::info!(method, "refused: {reason}");
                 }
                 (answer(id, &Reply::Error(reason)), CallOutcome::Rejected)
@@ -150,8 +150,8 @@ impl MainStream {
         self.control.metrics.call(method, outcome);
         let took = since.elapsed();
         if self
-            .control
-            .streams
+            .stream
+            .settings()
             .hanging_call
             .is_some_and(|limit| took > limit)
         {
@@ -162,7 +162,7 @@ impl MainStream {
 
     async fn execute(&mut self, command: MainCommand) -> Answer {
         let result = match (command, self.client.clone()) {
-            (MainCommand::Authenticate { token }, None) => self.authenticate(&token),
+            (MainCommand::Authenticate { token }, None) => self.authenticate(&token).await,
             (MainCommand::Authenticate { .. }, Some(_)) => Err("already authenticated".to_owned()),
             (_, None) => Err("not authenticated".to_owned()),
             (MainCommand::SetupWebRtc { sdp }, Some(client)) => self.set_up(&client, &sdp).await,
@@ -178,7 +178,7 @@ impl MainStream {
         result.unwrap_or_else(Answer::Refused)
     }
 
-    fn authenticate(&mut self, token: &str) -> Result<Answer, String> {
+    async fn authenticate(&mut self, token: &str) -> Result<Answer, String> {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
         let identity = self
             .control
@@ -187,8 +187,14 @@ impl MainStream {
         let identity = identity.map_err(|error| error.to_string())?;
         let seat = self
             .control
-            .admit_client(&identity)
+            .admit_client(&identity, self.connection().map(|(shard, _)| shard))
             .map_err(|refusal| refusal.to_string())?;
+        if let Some((shard, connection)) = self.connection() {
+            let client = seat.id;
+            let bind = shard::Request::Bind { connection, client };
+            let bound = self.control.shard(shard).submit(bind).await;
+            bound.map_err(|error| error.to_string())?;
+        }
         let rooms = identity.rooms.clone();
         tracing::debug!(
             client = seat.id.0,
@@ -199,7 +205,18 @@ impl MainStream {
         Ok(Answer::Rooms(rooms))
     }
 
+    /// The connection that carries this stream and the voice, and its shard.
+    fn connection(&self) -> Option<(ShardNumber, ConnectionId)> {
+        match self.stream.socket() {
+            Socket::Web(_) => None,
+            Socket::Quic(pipe) => Some((pipe.shard(), pipe.connection())),
+        }
+    }
+
     async fn set_up(&mut self, client: &Client, sdp: &str) -> Result<Answer, String> {
+        if self.connection().is_some() {
+            return Err("voice goes over this connection: there is nothing to set up".to_owned());
+        }
         let seat = &client.seat;
         let accepted = self
             .control
@@ -248,7 +265,11 @@ impl MainStream {
         let ticket = Ticket {
             membership,
             client: client.seat.id,
-            seat: PeerSeat::new(Arc::clone(&self.control), admitted.peer),
+            seat: PeerSeat::new(
+                Arc::clone(&self.control),
+                admitted.peer,
+                client.seat.transport,
+            ),
             key,
             room: admitted.room,
             info: RoomInfo {

@@ -5,7 +5,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use axum::extract::ws::WebSocket;
 use bytes::Bytes;
 use sfu_core::{
     Command, LeaveReason,
@@ -16,6 +15,7 @@ use tokio::{sync::watch, time::timeout};
 use super::{
     client::Presence,
     close::Close,
+    socket::Socket,
     stream::{Incoming, Stream},
 };
 use crate::{
@@ -28,15 +28,19 @@ use crate::{
 const LEAVE_TIME: Duration = Duration::from_secs(30);
 
 /// Serves a room's stream to its end.
-pub(super) async fn serve(control: Arc<Control>, socket: WebSocket, ticket: Ticket) {
+pub(super) async fn serve(control: Arc<Control>, socket: Socket, ticket: Ticket) {
     let (outlet, outlets) = shard::outlet();
     let place = Place {
         shard: control.shard_of(&ticket.key),
         room: ticket.room,
         peer: ticket.seat.peer,
     };
+    let settings = match &socket {
+        Socket::Web(_) => control.web,
+        Socket::Quic(_) => control.quic,
+    };
     let mut room = RoomStream {
-        stream: Stream::new(socket, control.streams),
+        stream: Stream::new(socket, settings),
         outlets,
         place,
         control,
@@ -124,7 +128,7 @@ impl RoomStream {
                 incoming = self.stream.next() => {
                     let (frame, since) = match incoming {
                         Incoming::Frame(frame, since) => (frame, since),
-                        Incoming::Ended => return None,
+                        Incoming::Left | Incoming::Lost => return None,
                         Incoming::Close(close) => return Some(close),
                     };
                     if let Err(close) = self.handle(&frame, since).await {
@@ -170,7 +174,7 @@ impl RoomStream {
             Err(FrameError::Garbage | FrameError::NoRequest) => return Err(Close::Garbage),
         };
         self.control.metrics.call("unknown", CallOutcome::Rejected);
-        if self.control.streams.log_rejected {
+        if self.stream.settings().log_rejected {
             tracing::info!("refused: {problem}");
         }
         self.stream

@@ -1,20 +1,21 @@
-//! One WebSocket: frames at the rate that is allowed, pings, silence, and a client that does not read.
+//! One stream: frames at the rate that is allowed, pings, silence, and a client that does not read.
 
 use std::{
     collections::VecDeque,
     time::{Duration, Instant},
 };
 
-use axum::extract::ws::{Message, WebSocket};
 use bytes::Bytes;
-use futures::SinkExt as _;
 use sfu_core::{
     Gate, Passage,
     wire::rpc::{FrameError, Reply, Request, answer},
 };
 use tokio::time::{Interval, MissedTickBehavior, sleep_until, timeout};
 
-use super::close::Close;
+use super::{
+    close::Close,
+    socket::{Arrival, Gone, Socket},
+};
 use crate::control::StreamSettings;
 
 /// Frames that are written before they are flushed.
@@ -28,28 +29,33 @@ const CLOSE_TIME: Duration = Duration::from_millis(500);
 pub(super) enum Incoming {
     /// A frame, and when it came.
     Frame(Bytes, Instant),
-    /// The client has ended it, or its connection broke.
-    Ended,
+    /// The client has ended it.
+    Left,
+    /// Its connection ended without a word.
+    Lost,
     /// The server has to end it.
     Close(Close),
 }
 
 pub(super) struct Stream {
-    socket: WebSocket,
+    socket: Socket,
     settings: StreamSettings,
     gate: Gate,
     delayed: VecDeque<(Instant, Bytes, Instant)>,
-    ping: Interval,
+    ping: Option<Interval>,
     heard: Instant,
 }
 
 impl Stream {
-    pub(super) fn new(socket: WebSocket, settings: StreamSettings) -> Self {
+    pub(super) fn new(socket: Socket, settings: StreamSettings) -> Self {
         let now = Instant::now();
         let rate = settings.messages;
-        let first = tokio::time::Instant::now() + settings.ping_interval;
-        let mut ping = tokio::time::interval_at(first, settings.ping_interval);
-        ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let ping = settings.ping_interval.map(|interval| {
+            let first = tokio::time::Instant::now() + interval;
+            let mut ping = tokio::time::interval_at(first, interval);
+            ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            ping
+        });
         Self {
             socket,
             settings,
@@ -71,31 +77,31 @@ impl Stream {
                         return Incoming::Frame(frame, since);
                     }
                 }
-                message = self.socket.recv() => {
-                    if let Some(incoming) = self.take(message).await {
+                arrival = self.socket.receive() => {
+                    if let Some(incoming) = self.take(arrival).await {
                         return incoming;
                     }
                 }
-                _ = self.ping.tick() => {
+                () = tick(&mut self.ping) => {
                     if self.heard.elapsed() > self.settings.timeout {
                         return Incoming::Close(Close::Silent);
                     }
-                    if self.write(Message::Ping(Bytes::new())).await.is_err() {
-                        return Incoming::Close(Close::TooSlow);
+                    if let Err(close) = in_time(self.settings.timeout, self.socket.ping()).await {
+                        return Incoming::Close(close);
                     }
                 }
             }
         }
     }
 
-    async fn take(&mut self, message: Option<Result<Message, axum::Error>>) -> Option<Incoming> {
+    async fn take(&mut self, arrival: Arrival) -> Option<Incoming> {
         self.heard = Instant::now();
-        let frame = match message {
-            None | Some(Ok(Message::Close(_))) => return Some(Incoming::Ended),
-            Some(Err(_)) => return Some(Incoming::Close(Close::Broken)),
-            Some(Ok(Message::Ping(_) | Message::Pong(_))) => return None,
-            Some(Ok(Message::Text(_))) => return Some(Incoming::Close(Close::Garbage)),
-            Some(Ok(Message::Binary(frame))) => frame,
+        let frame = match arrival {
+            Arrival::Frame(frame) => frame,
+            Arrival::Sign => return None,
+            Arrival::Left => return Some(Incoming::Left),
+            Arrival::Lost => return Some(Incoming::Lost),
+            Arrival::Close(close) => return Some(Incoming::Close(close)),
         };
         match self.gate.pass(self.heard) {
             Passage::After(wait) => {
@@ -116,7 +122,7 @@ impl Stream {
             Err(_) => return Some(Incoming::Close(Close::Garbage)),
         };
         let refusal = answer(id, &Reply::Error("too many calls"));
-        match self.write(Message::Binary(refusal)).await {
+        match self.send(refusal).await {
             Ok(()) => None,
             Err(close) => Some(Incoming::Close(close)),
         }
@@ -127,7 +133,11 @@ impl Stream {
     /// # Errors
     /// [`Close::TooSlow`] when the client does not take it in time.
     pub(super) async fn send(&mut self, frame: Bytes) -> Result<(), Close> {
-        self.write(Message::Binary(frame)).await
+        let send = async {
+            self.socket.feed(frame).await?;
+            self.socket.flush().await
+        };
+        in_time(self.settings.timeout, send).await
     }
 
     /// Sends a frame and those that wait behind it.
@@ -141,30 +151,41 @@ impl Stream {
     ) -> Result<(), Close> {
         let socket = &mut self.socket;
         let send = async {
-            socket.feed(Message::Binary(first)).await?;
+            socket.feed(first).await?;
             for _ in 0..FLUSH_AFTER {
                 let Some(frame) = next() else { break };
-                socket.feed(Message::Binary(frame)).await?;
+                socket.feed(frame).await?;
             }
             socket.flush().await
         };
         in_time(self.settings.timeout, send).await
     }
 
-    async fn write(&mut self, message: Message) -> Result<(), Close> {
-        in_time(self.settings.timeout, self.socket.send(message)).await
+    /// What carries it.
+    pub(super) fn socket(&self) -> &Socket {
+        &self.socket
+    }
+
+    pub(super) fn settings(&self) -> StreamSettings {
+        self.settings
     }
 
     /// Ends the stream.
     pub(super) async fn close(mut self, close: Close) {
-        let frame = Message::Close(Some(close.frame()));
-        let _ = timeout(CLOSE_TIME, self.socket.send(frame)).await;
+        let _ = timeout(CLOSE_TIME, self.socket.close(close)).await;
+    }
+}
+
+async fn tick(ping: &mut Option<Interval>) {
+    match ping {
+        Some(ping) => drop(ping.tick().await),
+        None => std::future::pending().await,
     }
 }
 
 async fn in_time(
     time: Duration,
-    send: impl Future<Output = Result<(), axum::Error>>,
+    send: impl Future<Output = Result<(), Gone>>,
 ) -> Result<(), Close> {
     match timeout(time, send).await {
         // A broken connection ends with the next look at it.

@@ -151,6 +151,10 @@ const MISTAKES: &[(&str, &str)] = &[
         ":2: internal.bundle_events: ",
     ),
     (
+        "[internal]\nvoice_coalescing_us = 10001",
+        ":2: internal.voice_coalescing_us: ",
+    ),
+    (
         "[internal]\nlog_hanging_api_calls = 0",
         ":2: internal.log_hanging_api_calls: ",
     ),

@@ -16,6 +16,7 @@ use crate::shard::{
     inbox::{Handed, Place},
     rooms::Link,
     sessions::{SessionNumber, Voice},
+    voice::VoicePacket,
 };
 
 impl Shard {
@@ -97,40 +98,30 @@ impl Shard {
             settings,
             ..
         } = self;
-        let bytes = datagram.bytes();
-        let mut shared: Option<Bytes> = None;
-        let mut delivered = 0;
-        let mut handed = 0;
+        let voice = VoicePacket::new(datagram.bytes());
+        let mut receivers = 0;
         let deliver = |link: Link| {
             let result = match link.shard == settings.number {
-                true => sessions
-                    .deliver(now, link.client, bytes)
-                    .map(|()| delivered += 1),
+                true => sessions.deliver(arrived, now, link.client, &voice),
                 false => {
-                    let bytes = shared
-                        .get_or_insert_with(|| Bytes::copy_from_slice(bytes))
-                        .clone();
                     let packet = Handed::Deliver {
                         client: link.client,
-                        bytes,
+                        voice: voice.clone(),
                         arrived,
                     };
-                    hand(inboxes, link.shard, packet).map(|()| handed += 1)
+                    hand(inboxes, link.shard, packet)
                 }
             };
-            if let Err(reason) = result {
-                counters.dropped(reason.index());
+            match result {
+                Ok(()) => receivers += 1,
+                Err(reason) => counters.dropped(reason.index()),
             }
         };
         let customer = rooms.forward(now, place, media, datagram, deliver, || {
             counters.dropped(DropReason::StreamLimit.index());
         })?;
-        customer.incoming(bytes.len());
-        customer.outgoing(bytes.len() * (delivered + handed));
-        counters.packets_out(delivered, bytes.len() * delivered);
-        if delivered > 0 {
-            self.forwarded.push(arrived);
-        }
+        customer.incoming(voice.len());
+        customer.outgoing(voice.len() * receivers);
         Ok(())
     }
 }
