@@ -60,7 +60,7 @@ impl Client {
     }
 
     /// Joins a room that the token opens. Who is there already is in [`Room::peers`]; what happens from then on comes as
-    /// events.
+    /// events. While the client is on its way back after a loss, this waits for that.
     ///
     /// # Errors
     /// [`JoinError`]
@@ -101,6 +101,11 @@ impl Client {
         done.await.unwrap_or_else(|_| Err(closed()))
     }
 
+    /// `host:port` of the voice server, as the gateway named it; after a return it may be another.
+    pub fn server(&self) -> String {
+        self.shared.server()
+    }
+
     /// What was counted so far.
     pub fn counters(&self) -> Counters {
         self.shared.tallies.read()
@@ -111,8 +116,8 @@ impl Client {
         self.shared.media_counters(media)
     }
 
-    /// Leaves all rooms, says goodbye, and waits for that.
-    pub async fn close(self) {
+    /// Leaves all rooms, says goodbye, and waits for that. Every copy of the client is closed.
+    pub async fn close(&self) {
         self.shared.closing.cancel();
         self.shared.closed.cancelled().await;
     }

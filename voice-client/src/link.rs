@@ -9,7 +9,7 @@ mod web_transport;
 use std::{sync::Arc, time::Duration};
 
 use rmpv::Value;
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 pub(crate) use self::{
@@ -35,7 +35,6 @@ pub(crate) struct Link {
     pub(crate) gone: CancellationToken,
     /// Whoever carries voice ends with this.
     _guard: DropGuard,
-    pub(crate) since: Instant,
 }
 
 /// How streams are opened.
@@ -86,7 +85,6 @@ impl Link {
             next_id: 0,
             _guard: gone.clone().drop_guard(),
             gone,
-            since: Instant::now(),
         }
     }
 

@@ -35,6 +35,7 @@ pub(crate) struct Shared {
     /// The end is there.
     pub(crate) closed: CancellationToken,
     is_connected: AtomicBool,
+    server: Mutex<String>,
     routes: Mutex<HashMap<MediaId, Route>>,
 }
 
@@ -55,6 +56,7 @@ impl Shared {
             closing: CancellationToken::new(),
             closed: CancellationToken::new(),
             is_connected: AtomicBool::new(false),
+            server: Mutex::default(),
             routes: Mutex::default(),
         }
     }
@@ -64,6 +66,17 @@ impl Shared {
         self.is_connected.store(is_connected, Ordering::Relaxed);
         let stale = self.outgoing.clear();
         self.tallies.not_connected.add(stale);
+    }
+
+    /// The voice server that the client was let in by last.
+    pub(crate) fn server(&self) -> String {
+        let server = self.server.lock();
+        server.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn set_server(&self, address: &str) {
+        let server = self.server.lock();
+        *server.unwrap_or_else(PoisonError::into_inner) = address.to_owned();
     }
 
     pub(crate) fn send(&self, datagram: Bytes) -> Result<(), SendError> {

@@ -8,13 +8,13 @@ mod gateway;
 mod pace;
 mod room_task;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use rmpv::Value;
 use tokio::{
     sync::mpsc,
     task::{JoinError as Panicked, JoinSet},
-    time::{Instant, sleep, timeout},
+    time::{Instant, sleep_until, timeout, timeout_at},
 };
 
 pub(crate) use self::dialer::Dialer;
@@ -47,6 +47,17 @@ pub(crate) struct Supervisor {
     pace: Pace,
 }
 
+/// The end of a client, however it comes about.
+struct End(Arc<Shared>);
+
+impl Drop for End {
+    fn drop(&mut self) {
+        self.0.set_connected(false);
+        self.0.heard.close();
+        self.0.closed.cancel();
+    }
+}
+
 /// What the main stream says of a room.
 struct Ticket {
     stream: String,
@@ -76,6 +87,7 @@ impl Supervisor {
 
     /// Runs until the application wants the end, or nobody holds the client any more.
     pub(crate) async fn run(mut self) {
+        let _end = End(Arc::clone(&self.shared));
         let closing = self.shared.closing.clone();
         tokio::select! {
             () = closing.cancelled() => {}
@@ -92,8 +104,6 @@ impl Supervisor {
         if let Some(link) = self.link.take() {
             link.leave().await;
         }
-        self.shared.heard.close();
-        self.shared.closed.cancel();
     }
 
     async fn work(&mut self) {
@@ -101,12 +111,7 @@ impl Supervisor {
             if !self.absent.is_empty() {
                 self.come_back().await;
             }
-            let lost = async {
-                match &mut self.link {
-                    Some(link) => link.ended().await,
-                    None => std::future::pending().await,
-                }
-            };
+            let lost = ended(&mut self.link);
             tokio::select! {
                 command = self.commands.recv() => match command {
                     Some(command) => self.execute(command).await,
@@ -198,22 +203,22 @@ impl Supervisor {
             // Its handles see that it has ended.
             Err(error) => return tracing::error!("the task of a room failed: {error}"),
         };
-        let is_movable = self.dialer.has_gateway();
+        let may_return = !self.config.reconnect.time_max.is_zero();
         let returns = match end {
             RoomEnd::Left(reason) => Err(reason),
-            RoomEnd::Return => Ok(()),
-            RoomEnd::Move if is_movable => {
+            RoomEnd::Return if may_return => Ok(()),
+            RoomEnd::Return => Err(LeaveReason::ConnectionLost),
+            RoomEnd::Move if may_return && self.dialer.has_gateway() => {
                 room.resume_key = None;
                 Ok(())
             }
             RoomEnd::Move => Err(LeaveReason::ServerClosing),
         };
-        let returns = returns.and_then(|()| match self.config.reconnect.time_max.is_zero() {
-            true => Err(LeaveReason::ConnectionLost),
-            false => Ok(()),
-        });
         match returns.and_then(|()| room.reconnecting()) {
-            Ok(()) => self.absent.push(room),
+            Ok(()) => {
+                self.pace.lost(Instant::now(), room.lasted());
+                self.absent.push(room);
+            }
             Err(reason) => room.left(reason),
         }
     }
@@ -243,10 +248,8 @@ impl Supervisor {
     /// Takes the connection down, without a goodbye; rooms that it had become absent.
     async fn drop_link(&mut self) {
         self.shared.set_connected(false);
-        if let Some(link) = self.link.take() {
+        if self.link.take().is_some() {
             self.shared.tallies.losses.add(1);
-            self.pace.lost(Instant::now(), link.since.elapsed());
-            drop(link);
         }
         while let Some(ended) = self.running.join_next().await {
             self.sort(ended);
@@ -255,9 +258,10 @@ impl Supervisor {
 
     /// Brings the absent rooms back, or gives them up.
     async fn come_back(&mut self) {
-        self.drop_link().await;
         loop {
-            self.absent.retain(|room| !room.is_abandoned());
+            for mut room in self.absent.extract_if(.., |room| room.is_abandoned()) {
+                room.left(LeaveReason::Asked);
+            }
             if self.absent.is_empty() {
                 return;
             }
@@ -265,7 +269,10 @@ impl Supervisor {
             let Some(delay) = delay else {
                 return self.leave_all(&LeaveReason::ConnectionLost);
             };
-            sleep(delay).await;
+            self.pause(delay).await;
+            if self.absent.is_empty() {
+                return;
+            }
             match self.return_all().await {
                 Ok(()) => return,
                 Err(error) => {
@@ -276,6 +283,15 @@ impl Supervisor {
         }
     }
 
+    /// Waits, and looks after the connection meanwhile, if there is one.
+    async fn pause(&mut self, delay: Duration) {
+        let until = Instant::now() + delay;
+        if let Ok(end) = timeout_at(until, ended(&mut self.link)).await {
+            self.lost(end).await;
+            sleep_until(until).await;
+        }
+    }
+
     async fn connect(&mut self) -> Result<(), ConnectError> {
         let link = Box::pin(self.dialer.dial(&self.shared)).await?;
         self.shared.set_connected(true);
@@ -283,13 +299,24 @@ impl Supervisor {
         Ok(())
     }
 
+    /// Over the connection that is there, if only a room was lost, or else over a new one.
     async fn return_all(&mut self) -> Result<(), ConnectError> {
-        self.connect().await?;
+        let is_there = |link: &Link| !link.gone.is_cancelled();
+        let is_new = !self.link.as_ref().is_some_and(is_there);
+        if is_new {
+            self.drop_link().await;
+            self.connect().await?;
+        }
         while let Some(mut room) = self.absent.pop() {
             match self.bring_back(&mut room).await {
                 Ok(frames) => self.start(room, frames),
-                Err(Verdict::Over(reason)) => room.left(reason),
-                Err(verdict @ (Verdict::Return | Verdict::Move)) => {
+                // A server that still takes the lost stream for alive refuses a second one of the same client.
+                Err(Verdict::Over(reason))
+                    if is_new || !matches!(reason, LeaveReason::Refused(_)) =>
+                {
+                    room.left(reason);
+                }
+                Err(verdict) => {
                     if verdict == Verdict::Move {
                         room.resume_key = None;
                     }
@@ -372,6 +399,14 @@ impl Supervisor {
         let silent = || Err(StreamEnd::Lost("the room says nothing".to_owned()));
         let arrival = arrived.unwrap_or_else(|_| silent())?;
         Ok((frames, arrival))
+    }
+}
+
+/// The end of a connection, if there is one.
+async fn ended(link: &mut Option<Link>) -> StreamEnd {
+    match link {
+        Some(link) => link.ended().await,
+        None => std::future::pending().await,
     }
 }
 

@@ -87,6 +87,7 @@ impl Dialer {
             }
         }
         link.carry_voice(shared).await?;
+        shared.set_server(&admission.address);
         Ok(link)
     }
 

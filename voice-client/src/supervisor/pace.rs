@@ -6,15 +6,15 @@ use tokio::time::Instant;
 
 use crate::config::Reconnect;
 
-/// A connection that lasted for so long was good: the next loss is a new one. Shorter, and a server that takes everybody in
-/// and throws everybody out would be asked without a pause.
+/// What lasted for so long after a return was good: the next loss is a new one. Shorter, and a server that takes everybody
+/// in and throws everybody out would be asked without a pause.
 const GOOD_MIN: Duration = Duration::from_secs(10);
 
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Pace {
     config: Reconnect,
-    /// The first loss since the connection was good.
+    /// The first loss of a series.
     since: Option<Instant>,
     attempts: u32,
 }
@@ -28,7 +28,7 @@ impl Pace {
         }
     }
 
-    /// A connection that lasted for so long was lost.
+    /// What lasted for so long was lost.
     pub(super) fn lost(&mut self, now: Instant, lasted: Duration) {
         if lasted >= GOOD_MIN || self.since.is_none() {
             (self.since, self.attempts) = (Some(now), 0);

@@ -2,7 +2,7 @@
 
 mod calls;
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use tokio::{
     sync::{
@@ -44,6 +44,8 @@ pub(super) struct RoomTask {
     /// Those that the application has started.
     slots: Vec<Arc<Slot>>,
     is_away: bool,
+    /// When it came back last.
+    returned_at: Option<Instant>,
     /// Updates that came with the first frame.
     early: VecDeque<Update>,
     /// Medias whose end the server has not confirmed.
@@ -122,6 +124,7 @@ impl RoomTask {
             media_ids: arrival.media_ids,
             slots: Vec::new(),
             is_away: false,
+            returned_at: None,
             early: arrival.rest,
             stopping: Vec::new(),
             is_new_peer: false,
@@ -132,6 +135,11 @@ impl RoomTask {
 
     pub(super) fn name(&self) -> &str {
         &self.state.name
+    }
+
+    /// How long it was good, if it has ever been lost.
+    pub(super) fn lasted(&self) -> Duration {
+        self.returned_at.map_or(Duration::MAX, |at| at.elapsed())
     }
 
     /// Whether nobody holds the room any more.
@@ -155,6 +163,7 @@ impl RoomTask {
         is_resumed: bool,
     ) -> Result<(), LeaveReason> {
         self.is_away = false;
+        self.returned_at = Some(Instant::now());
         self.media_ids = arrival.media_ids;
         self.early = arrival.rest;
         {

@@ -1,5 +1,6 @@
 //! Clients against whole servers, over their sockets.
 
+mod gateway;
 mod quic_server;
 mod relay;
 mod returning;

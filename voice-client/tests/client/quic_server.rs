@@ -215,7 +215,8 @@ impl State {
             }
             "JoinRoom" => {
                 assert!(MainCommand::parse(request).is_ok());
-                assert_eq!(request.params.find("resumable"), Some(&true.into()));
+                let resumable = request.params.find("resumable");
+                assert_eq!(resumable, Some(&rmpv::ValueRef::Boolean(true)));
                 self.count += 1;
                 Ok(("stream_id", self.ticket(self.count)))
             }

@@ -5,16 +5,30 @@ use std::time::Duration;
 use tokio::time::timeout;
 use voice_client::{
     CallError, Client, ConnectError, Entry, Event, Join, JoinError, LeaveReason, Property,
-    SendError, TokenSource, Trust,
+    SendError, TokenSource, Transport, Trust,
 };
 
 use crate::world::{PATIENCE, World, certificate, event, hears};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn two_clients_hear_each_other_and_nobody_hears_itself() {
+async fn two_clients_hear_each_other_by_web_sockets() {
+    hear_each_other(Transport::WebSocket, Transport::WebSocket).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_clients_hear_each_other_by_web_transport() {
+    hear_each_other(Transport::WebTransport, Transport::WebTransport).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn clients_of_both_transports_hear_each_other() {
+    hear_each_other(Transport::WebSocket, Transport::WebTransport).await;
+}
+
+async fn hear_each_other(one: Transport, other: Transport) {
     let world = World::start().await;
-    let mut bob = world.player("bob", "hall").await;
-    let mut eve = world.player("eve", "hall").await;
+    let mut bob = world.player_by(one, "bob", "hall").await;
+    let mut eve = world.player_by(other, "eve", "hall").await;
     bob.expects_talker().await;
     let own = eve.media.id().unwrap();
     for payload in [[0x78, 1], [0x78, 2], [0x78, 3]] {
@@ -100,7 +114,7 @@ async fn what_peers_do_is_told_and_known() {
     bob.event(|event| *event == Event::PeerLeft(peer)).await;
     assert!(bob.room.peers().is_empty(), "too far away");
     eve.room.leave().await;
-    let left = eve.event(|event| matches!(event, Event::Left(_))).await;
+    let left = event(&mut eve.events, |event| matches!(event, Event::Left(_))).await;
     assert_eq!(left, Event::Left(LeaveReason::Asked));
     assert_eq!(eve.events.next().await, None);
     world.stop().await;

@@ -50,7 +50,7 @@ async fn calls_go_over_streams_and_voice_over_datagrams() {
         tokio::time::sleep(std::time::Duration::from_millis(5)).await;
     }
     bob.room.leave().await;
-    let last = bob.event(|event| matches!(event, Event::Left(_))).await;
+    let last = event(&mut bob.events, |event| matches!(event, Event::Left(_))).await;
     assert_eq!(last, Event::Left(LeaveReason::Asked));
     let log = server.state().log.clone();
     assert_eq!(

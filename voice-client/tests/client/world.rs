@@ -15,7 +15,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(15);
 /// A running voice server.
 pub(crate) struct World {
     pub(crate) http: SocketAddr,
-    pub(crate) webrtc: SocketAddr,
+    pub(crate) quic: SocketAddr,
     pub(crate) key: Arc<KeyPair>,
     pub(crate) certificate: SelfSigned,
     stop: Option<oneshot::Sender<()>>,
@@ -55,13 +55,19 @@ impl World {
         let text = format!(
             "public_address = \"127.0.0.1:1\"\n[[authorization.keys]]\nkid = \"{}\"\nkty = \"OKP\"\n\
              crv = \"Ed25519\"\nx = \"{}\"\n[http]\nbinding = \"127.0.0.1:0\"\ncertificate_file = {:?}\n\
-             privatekey_file = {:?}\nwebrtc_binding = \"127.0.0.1:0\"\nshards = 1\n{more}",
-            jwk.kid, jwk.x, files.certificate_file, files.privatekey_file,
+             privatekey_file = {:?}\nwebrtc_binding = \"127.0.0.1:0\"\nshards = 1\n[quic]\nbinding = \"127.0.0.1:0\"\ncertificate_file = {:?}\n\
+             privatekey_file = {:?}\n{more}",
+            jwk.kid,
+            jwk.x,
+            files.certificate_file,
+            files.privatekey_file,
+            files.certificate_file,
+            files.privatekey_file,
         );
         let config = Config::parse(Path::new("test"), &text, Default::default());
         let server = Server::bind(config.expect("settings"), None);
         let server = server.await.expect("free ports");
-        let (http, webrtc) = (server.http_addr(), server.webrtc_addr());
+        let (http, quic) = (server.http_addr(), server.quic_addr());
         let (stop, stopped) = oneshot::channel::<()>();
         let shutdown = async {
             let _ = stopped.await;
@@ -69,7 +75,7 @@ impl World {
         let run = server.run(shutdown, std::future::pending(), Duration::ZERO);
         Self {
             http: http.expect("HTTPS"),
-            webrtc: webrtc.expect("WebRTC"),
+            quic: quic.expect("QUIC"),
             key: Arc::new(key),
             certificate,
             stop: Some(stop),
@@ -91,15 +97,29 @@ impl World {
 
     /// A client that may enter these rooms, and is in none.
     pub(crate) async fn client(&self, user: &str, rooms: &[&str]) -> (Client, Voice) {
+        self.client_by(Transport::WebSocket, user, rooms).await
+    }
+
+    async fn client_by(&self, by: Transport, user: &str, rooms: &[&str]) -> (Client, Voice) {
         let tokens = TokenSource::fixed(self.token(user, rooms));
-        let entry = Entry::server(self.http.to_string(), tokens);
-        let connecting = Client::connect(entry, self.config());
-        connecting.await.expect("let in")
+        let address = match by {
+            Transport::WebSocket => self.http,
+            Transport::WebTransport => self.quic,
+        };
+        let mut config = self.config();
+        config.transport = by;
+        let entry = Entry::server(address.to_string(), tokens);
+        Client::connect(entry, config).await.expect("let in")
     }
 
     /// A client that talks in a room.
     pub(crate) async fn player(&self, user: &str, room: &str) -> Player {
-        let (client, voice) = self.client(user, &[room]).await;
+        self.player_by(Transport::WebSocket, user, room).await
+    }
+
+    /// As [`Self::player`], over some transport.
+    pub(crate) async fn player_by(&self, by: Transport, user: &str, room: &str) -> Player {
+        let (client, voice) = self.client_by(by, user, &[room]).await;
         Player::enter(client, voice, user, room).await
     }
 
