@@ -1,6 +1,11 @@
 //! A voice server on free ports of this machine, and clients of it.
 
-use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
+use std::{
+    net::{SocketAddr, UdpSocket},
+    path::Path,
+    sync::Arc,
+    time::Duration,
+};
 
 use gateway_api::{AccessKey, Claims, KeyPair, Names, sign};
 use sfu::{Config, Ended, SelfSigned, Server};
@@ -52,10 +57,14 @@ impl World {
         let (key, certificate) = (key(), certificate());
         let jwk = key.public_jwk();
         let files = certificate.files();
+        // The server names its address to those who look for it, so it has to be known beforehand.
+        let free = UdpSocket::bind("127.0.0.1:0").expect("a free port");
+        let quic = free.local_addr().expect("an address");
+        drop(free);
         let text = format!(
             "public_address = \"127.0.0.1:1\"\n[[authorization.keys]]\nkid = \"{}\"\nkty = \"OKP\"\n\
              crv = \"Ed25519\"\nx = \"{}\"\n[http]\nbinding = \"127.0.0.1:0\"\ncertificate_file = {:?}\n\
-             privatekey_file = {:?}\nwebrtc_binding = \"127.0.0.1:0\"\nshards = 1\n[quic]\nbinding = \"127.0.0.1:0\"\ncertificate_file = {:?}\n\
+             privatekey_file = {:?}\nwebrtc_binding = \"127.0.0.1:0\"\nshards = 1\n[quic]\nbinding = \"{quic}\"\npublic_address_override = \"{quic}\"\ncertificate_file = {:?}\n\
              privatekey_file = {:?}\n{more}",
             jwk.kid,
             jwk.x,
