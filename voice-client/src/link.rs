@@ -40,7 +40,7 @@ pub(crate) struct Link {
 /// How streams are opened.
 enum Opener {
     WebSocket(web_socket::Dialer),
-    WebTransport(web_transport::Session),
+    WebTransport(Box<web_transport::Session>),
 }
 
 /// Why a call on the main stream came to nothing.
@@ -73,7 +73,7 @@ impl Link {
         let main = session.open().await.map_err(ConnectError::Broken)?;
         Ok(Self::new(
             Frames::WebTransport(Box::new(main)),
-            Opener::WebTransport(session),
+            Opener::WebTransport(Box::new(session)),
         ))
     }
 
@@ -92,7 +92,7 @@ impl Link {
     pub(crate) async fn carry_voice(&mut self, shared: &Arc<Shared>) -> Result<(), ConnectError> {
         if let Opener::WebTransport(session) = &self.opener {
             tokio::spawn(web_transport::carry(
-                session.clone(),
+                web_transport::Session::clone(session),
                 Arc::clone(shared),
                 self.gone.clone(),
             ));

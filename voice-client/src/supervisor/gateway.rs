@@ -70,11 +70,11 @@ impl Gateway {
 fn understood(body: &[u8]) -> Result<Admission, ConnectError> {
     let answer: Value = serde_json::from_slice(body)
         .map_err(|_| ConnectError::Gateway("its answer is no JSON".to_owned()))?;
-    let text = |name: &str| answer["result"][name].as_str().map(str::to_owned);
-    match (text("address"), text("token")) {
+    let text = |path: &str| answer.pointer(path)?.as_str().map(str::to_owned);
+    match (text("/result/address"), text("/result/token")) {
         (Some(address), Some(token)) => Ok(Admission { address, token }),
-        _ => match answer["error"]["message"].as_str() {
-            Some(message) => Err(ConnectError::GatewayRefused(message.to_owned())),
+        _ => match text("/error/message") {
+            Some(message) => Err(ConnectError::GatewayRefused(message)),
             None => Err(ConnectError::Gateway(
                 "its answer is none of JSON-RPC".to_owned(),
             )),

@@ -216,7 +216,7 @@ impl RoomTask {
                 return end;
             }
         }
-        for request in self.to_repeat() {
+        for request in self.repeated() {
             let command = Command::unanswered(request);
             if let Err(end) = self.execute(frames, &mut calls, command).await {
                 return end;
@@ -246,7 +246,7 @@ impl RoomTask {
     }
 
     /// What another stream has to be told that the last one may not have been.
-    fn to_repeat(&mut self) -> Vec<Request> {
+    fn repeated(&mut self) -> Vec<Request> {
         let stopping = self.stopping.iter().copied().map(Request::StopMediaId);
         let mut requests: Vec<_> = stopping.collect();
         if std::mem::take(&mut self.is_new_peer) {

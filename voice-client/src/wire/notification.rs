@@ -215,29 +215,39 @@ mod tests {
         PeerId::new(id).unwrap()
     }
 
-    #[test]
-    fn every_event_of_the_server_is_understood() {
+    fn media() -> (sfu_core::MediaInfo, RemoteMedia) {
         let properties = vec![0x81, 0xa1, b'k', 0xa1, b'v'];
         let theirs = sfu_core::MediaInfo {
             id: sfu_core::MediaId::new(300).unwrap(),
             properties: properties.into(),
         };
-        let media = RemoteMedia {
+        let ours = RemoteMedia {
             id: MediaId::new(300).unwrap(),
             properties: [("k".to_owned(), Property::Text("v".to_owned()))].into(),
         };
+        (theirs, ours)
+    }
+
+    fn peer() -> (sfu_core::PeerInfo, Peer) {
+        let (theirs, media) = media();
         let their_peer = sfu_core::PeerInfo {
             id: id(5),
             user_id: Arc::from("bob"),
             user_data: Bytes::from_static(&[1]),
-            medias: vec![theirs.clone()],
+            medias: vec![theirs],
         };
         let peer = Peer {
             id: id(5),
             user_id: "bob".to_owned(),
             user_data: Bytes::from_static(&[1]),
-            medias: vec![media.clone()],
+            medias: vec![media],
         };
+        (their_peer, peer)
+    }
+
+    #[test]
+    fn the_first_and_the_last_word_of_a_room_are_understood() {
+        let ((theirs, media), (their_peer, peer)) = (media(), peer());
         let data = Bytes::from_static(&[9]);
         let joined = sfu_core::Event::Joined {
             own: id(1),
@@ -247,17 +257,23 @@ mod tests {
                 customer: Arc::from(""),
                 user_data: data.clone(),
             },
-            peers: vec![their_peer.clone()],
+            peers: vec![their_peer],
         };
         let room = Snapshot {
             own_id: id(1),
-            user_data: data.clone(),
-            peers: vec![peer.clone()],
+            user_data: data,
+            peers: vec![peer],
         };
         let media_ids = vec![media.id];
         assert_eq!(understood(&joined), [Update::Joined { media_ids, room }]);
         let left = sfu_core::Event::Left(sfu_core::LeaveReason::PeerKicked);
         assert_eq!(understood(&left), [Update::Left(LeaveReason::PeerKicked)]);
+    }
+
+    #[test]
+    fn every_event_in_between_is_understood() {
+        let ((theirs, media), (their_peer, peer)) = (media(), peer());
+        let data = Bytes::from_static(&[9]);
         for (theirs, ours) in [
             (
                 sfu_core::Event::PeerJoined(their_peer),

@@ -166,7 +166,13 @@ pub(crate) fn whole(value: &Value) -> Option<u64> {
     }
     let number = value.as_f64()?;
     let is_whole = number.fract() == 0.0 && (0.0..=EXACT_MAX).contains(&number);
-    is_whole.then_some(number as u64)
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a whole number in this range fits"
+    )]
+    let whole = number as u64;
+    is_whole.then_some(whole)
 }
 
 #[cfg(test)]

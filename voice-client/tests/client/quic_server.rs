@@ -165,26 +165,16 @@ async fn serve_main(mut send: SendStream, mut receive: RecvStream, state: Arc<Mu
     while let Some(call) = read(&mut receive).await {
         let request = Request::parse(&call).expect("a call");
         let reply = state_of(&state).answer(&request);
-        // The client may be gone.
-        let _ = match reply {
-            Ok((name, text)) if name.is_empty() => {
-                write(
-                    &mut send,
-                    &answer(request.id, &Reply::Texts("room_ids", &[text])),
-                )
-                .await
-            }
-            // The server's own writer knows one text only; the key is the stream's name here.
-            Ok((name, text)) => {
-                let done = answer_with_key(request.id, name, &text);
-                write(&mut send, &done).await
-            }
-            Err(text) => write(&mut send, &answer(request.id, &Reply::Error(text))).await,
+        let frame = match reply {
+            Ok(("", room)) => answer(request.id, &Reply::Texts("room_ids", &[room])).to_vec(),
+            Ok((name, text)) => answer_with_key(request.id, name, &text),
+            Err(text) => answer(request.id, &Reply::Error(text)).to_vec(),
         };
+        write(&mut send, &frame).await;
     }
 }
 
-/// `stream_id` and `resume_key`, with the same value.
+/// `stream_id` and `resume_key`, with the same value: the writer of `sfu_core` knows one member only.
 fn answer_with_key(id: u64, name: &str, text: &str) -> Vec<u8> {
     let mut frame = vec![0x94, 1];
     rmp::encode::write_uint(&mut frame, id).expect("memory");

@@ -30,9 +30,9 @@ async fn hear_each_other(one: Transport, other: Transport) {
     let mut bob = world.player_by(one, "bob", "hall").await;
     let mut eve = world.player_by(other, "eve", "hall").await;
     bob.expects_talker().await;
-    let own = eve.media.id().unwrap();
+    let own = eve.media.id().expect("started");
     for payload in [[0x78, 1], [0x78, 2], [0x78, 3]] {
-        eve.media.send(&payload).unwrap();
+        eve.media.send(&payload).expect("sent");
     }
     let mut sequence = None;
     for (index, payload) in [[0x78, 1], [0x78, 2], [0x78, 3]].into_iter().enumerate() {
@@ -46,12 +46,12 @@ async fn hear_each_other(one: Transport, other: Transport) {
         assert_eq!(heard.sequence, first.wrapping_add(index as u32));
         assert_eq!(heard.timestamp, began.wrapping_add(1_800 * index as u32));
     }
-    bob.media.send(&[0x78, 9]).unwrap();
+    bob.media.send(&[0x78, 9]).expect("sent");
     assert_eq!(eve.hears().await.payload[..], [0x78, 9]);
     assert!(eve.voice.try_recv().is_none(), "nobody hears itself");
     let counters = bob.client.counters();
     assert_eq!((counters.packets_sent, counters.packets_received), (1, 3));
-    let of_media = bob.client.media_counters(own).unwrap();
+    let of_media = bob.client.media_counters(own).expect("heard");
     assert_eq!((of_media.received, of_media.lost), (3, 0));
     eve.client.close().await;
     assert!(eve.voice.recv().await.is_none(), "the end");
