@@ -14,6 +14,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("gateway-api", &[]),
     ("service", &[]),
     ("sfu-core", &[]),
+    ("voice-client", &["sfu-core"]),
     ("mock-fleet", &["service"]),
     ("mock-game-server", &["fleet-client", "service"]),
     ("fleet-bridge", &["fleet-client", "gateway-api", "service"]),
