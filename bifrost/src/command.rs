@@ -25,6 +25,8 @@ enum Command {
     Demo(demo::Options),
     /// Run a gateway and a voice server on this machine, for real clients to talk through
     Voice(voice::Command),
+    /// Put a voice server under load and say what its listeners got
+    Load(Box<voice_load::Options>),
     /// Make access keys and look at them
     #[command(subcommand)]
     AccessKey(access_key::Command),
@@ -52,6 +54,10 @@ pub async fn command() -> ExitCode {
             start_log();
             voice::run(command).await
         }
+        Command::Load(options) => {
+            start_log();
+            load(*options).await
+        }
         Command::AccessKey(command) => access_key::run(command),
         Command::Token(command) => token::run(command),
         Command::Config(command) => config::run(command),
@@ -77,6 +83,11 @@ fn print(text: &str) -> Result<(), Failure> {
     let mut out = io::stdout().lock();
     let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
     written.map_err(|error| Failure::output(&error))
+}
+
+async fn load(options: voice_load::Options) -> Result<String, Failure> {
+    let loaded = Box::pin(voice_load::command(options)).await;
+    loaded.map_err(|error| Failure::System(format!("{error:#}")))
 }
 
 async fn run_demo(options: demo::Options) -> ExitCode {

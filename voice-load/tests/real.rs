@@ -43,6 +43,7 @@ async fn load(more: &[&str]) -> Value {
 
 struct World {
     http: SocketAddr,
+    quic: SocketAddr,
     metrics: SocketAddr,
     key: AccessKey,
     certificate: SelfSigned,
@@ -67,12 +68,19 @@ impl World {
                 "certificate_file": files.certificate_file,
                 "privatekey_file": files.privatekey_file,
             },
+            "quic": {
+                "binding": "127.0.0.1:0",
+                "certificate_file": files.certificate_file,
+                "privatekey_file": files.privatekey_file,
+            },
             "metrics": {"binding": "127.0.0.1:0"},
         });
         let text = toml::to_string(&settings).expect("TOML");
         let config = Config::parse(Path::new("test"), &text, Default::default()).expect("settings");
         let server = Server::bind(config, None).await.expect("free ports");
-        let (http, metrics) = (server.http_addr(), server.metrics_addr());
+        let address = |address: Option<SocketAddr>| address.expect("it listens");
+        let (http, quic) = (address(server.http_addr()), address(server.quic_addr()));
+        let metrics = address(server.metrics_addr());
         let (stop, stopped) = oneshot::channel::<()>();
         let shutdown = async {
             let _ = stopped.await;
@@ -80,8 +88,9 @@ impl World {
         let never = std::future::pending();
         let ended = tokio::spawn(server.run(shutdown, never, std::time::Duration::ZERO));
         Self {
-            http: http.expect("it listens"),
-            metrics: metrics.expect("it listens"),
+            http,
+            quic,
+            metrics,
             key,
             certificate,
             stop,
@@ -96,7 +105,8 @@ impl World {
         let metrics = format!("http://{}/metrics", self.metrics);
         let pid = std::process::id().to_string();
         let mut arguments = vec!["--server", &address, "--access-key", &key, "--trust", trust];
-        arguments.extend(["--metrics", &metrics, "--pid", &pid]);
+        let quic = self.quic.to_string();
+        arguments.extend(["--metrics", &metrics, "--pid", &pid, "--quic", &quic]);
         arguments.extend(more);
         Box::pin(load(&arguments)).await
     }
@@ -152,11 +162,33 @@ async fn data_channels_lose_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn web_transport_loses_nothing() {
+    let world = World::start().await;
+    let report = world.load(&["--data-channels", "0"]).await;
+    is_whole(&report);
+    assert_eq!(report["by_transport"]["web-transport"]["lost"], 0);
+    assert_eq!(report["warnings"], json!([]), "{report:#}");
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn peers_of_both_transports_hear_each_other() {
+    let world = World::start().await;
+    let more = ["--data-channels", "50", "--pattern", "speech", "--duration", "3"];
+    let report = world.load(&more).await;
+    let by = &report["by_transport"];
+    for transport in ["data-channel", "web-transport"] {
+        assert_eq!(by[transport]["lost"], 0, "{report:#}");
+        assert!(by[transport]["received"].as_u64().expect("a number") > 0, "{report:#}");
+    }
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn who_moves_leaves_and_comes_again_is_owed_nothing_for_it() {
     let world = World::start().await;
-    let report = world
-        .load(&["--churn", "4", "--moves", "5", "--duration", "2"])
-        .await;
+    let more = ["--churn", "4", "--moves", "5", "--duration", "2", "--data-channels", "50"];
+    let report = world.load(&more).await;
     let whole = &report["whole"];
     assert!(whole["expected"].as_u64().expect("a number") > 0);
     assert_eq!(
