@@ -174,12 +174,22 @@ async fn web_transport_loses_nothing() {
 #[tokio::test(flavor = "multi_thread")]
 async fn peers_of_both_transports_hear_each_other() {
     let world = World::start().await;
-    let more = ["--data-channels", "50", "--pattern", "speech", "--duration", "3"];
+    let more = [
+        "--data-channels",
+        "50",
+        "--pattern",
+        "speech",
+        "--duration",
+        "3",
+    ];
     let report = world.load(&more).await;
     let by = &report["by_transport"];
     for transport in ["data-channel", "web-transport"] {
         assert_eq!(by[transport]["lost"], 0, "{report:#}");
-        assert!(by[transport]["received"].as_u64().expect("a number") > 0, "{report:#}");
+        assert!(
+            by[transport]["received"].as_u64().expect("a number") > 0,
+            "{report:#}"
+        );
     }
     world.end().await;
 }
@@ -187,7 +197,16 @@ async fn peers_of_both_transports_hear_each_other() {
 #[tokio::test(flavor = "multi_thread")]
 async fn who_moves_leaves_and_comes_again_is_owed_nothing_for_it() {
     let world = World::start().await;
-    let more = ["--churn", "4", "--moves", "5", "--duration", "2", "--data-channels", "50"];
+    let more = [
+        "--churn",
+        "4",
+        "--moves",
+        "5",
+        "--duration",
+        "2",
+        "--data-channels",
+        "50",
+    ];
     let report = world.load(&more).await;
     let whole = &report["whole"];
     assert!(whole["expected"].as_u64().expect("a number") > 0);

@@ -39,7 +39,7 @@ const PAUSE_MIN: Duration = Duration::from_millis(1);
 const PACKET_BYTES: usize = 1_000;
 
 /// Ticks in the time that voice is held: how often packets are taken then.
-const TICKS: u32 = 4;
+const TICKS: u32 = 5;
 
 /// Bytes of a packet of WebRTC in which no voice fits: a DTLS record (37 bytes with its seal), an SCTP packet (12) with one
 /// chunk of data (16) and the shortest voice datagram (15, see [`sfu_core::wire::datagram`]). Acknowledgements are
@@ -556,6 +556,7 @@ impl Sessions {
         };
         entry.is_touched = false;
         entry.look_until = None;
+        let has_input = entry.arrived.is_some();
         let arrived = entry.arrived.take().unwrap_or(now);
         let heard = |bytes: Bytes| {
             voice.push(Voice {
@@ -573,8 +574,10 @@ impl Sessions {
             .extend(waiting.front().map(|(arrived, _)| *arrived));
         let timeout = match (&mut entry.session, &mut self.quic) {
             (Session::WebRtc(session), _) => {
-                session.write_all(now, waiting, sent);
-                session.poll(now, &mut outbox.webrtc, heard)
+                let written = session.write_all(now, waiting, sent);
+                let is_sending_alone = !self.hold.is_zero() && !has_input && written > 0;
+                let enough = is_sending_alone.then_some(written);
+                session.poll(now, enough, &mut outbox.webrtc, heard)
             }
             (Session::Quic(session), Some(quic)) => {
                 session.take_events(now, |handle, event| quic.exchange(handle, event), heard);

@@ -4,7 +4,7 @@ use std::{
     net::{IpAddr, SocketAddr},
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
@@ -36,6 +36,9 @@ const SCTP_BYTES_MAX: usize = 16 * 1024;
 /// Outputs of one poll. A session that has more to say is polled again in the next round, so that none holds the others
 /// up.
 const OUTPUTS_MAX: usize = 512;
+
+/// How long the rest of what a session has to say may wait when its voice has gone out.
+const REST_TIME: Duration = Duration::from_millis(5);
 
 /// What all offers are answered with.
 pub(crate) struct Offers {
@@ -214,14 +217,21 @@ impl WebRtcSession {
         self.is_open
     }
 
-    /// Puts what waits into the channel, to be sent by the next poll.
-    pub(super) fn write_all(&mut self, now: Instant, waiting: &mut Waiting, sent: &mut Sent) {
+    /// Puts what waits into the channel, to be sent by the next poll. Says how many bytes that were.
+    pub(super) fn write_all(
+        &mut self,
+        now: Instant,
+        waiting: &mut Waiting,
+        sent: &mut Sent,
+    ) -> usize {
+        let before = sent.bytes;
         while let Some((_, voice)) = waiting.pop() {
             match self.write(now, &voice) {
                 Ok(()) => sent.count(voice.len()),
                 Err(reason) => sent.dropped.push(reason),
             }
         }
+        sent.bytes - before
     }
 
     fn write(&mut self, now: Instant, voice: &VoicePacket) -> Result<(), DropReason> {
@@ -250,9 +260,13 @@ impl WebRtcSession {
 
     /// Takes what it has to say: packets, and voice that came. Says when it wants to be polled again at the latest; `None`
     /// when it is over.
+    ///
+    /// With `enough`, a packet of at least so many bytes ends it: that is the voice that was just written, and nothing else
+    /// is waited for. Every further question costs the library a look at all it has.
     pub(super) fn poll(
         &mut self,
         now: Instant,
+        enough: Option<usize>,
         packets: &mut Packets,
         mut voice: impl FnMut(Bytes),
     ) -> Option<Instant> {
@@ -264,6 +278,9 @@ impl WebRtcSession {
                 }
                 Some(Output::Transmit(packet)) => {
                     packets.push(packet.destination, &packet.contents);
+                    if enough.is_some_and(|bytes| packet.contents.len() >= bytes) {
+                        return Some(now + REST_TIME);
+                    }
                 }
                 Some(Output::Event(Event::ChannelOpen(channel, _))) => {
                     self.is_open |= channel == self.channel;
