@@ -364,12 +364,13 @@ impl Supervisor {
             .enter(&ticket.stream)
             .await
             .map_err(StreamEnd::verdict)?;
-        room.returned(arrival, is_resumed).map_err(Verdict::Over)?;
+        // Counted before it is told: who is told may look.
         let tallies = &self.shared.tallies;
         match is_resumed {
             true => tallies.resumed.add(1),
             false => tallies.rejoined.add(1),
         }
+        room.returned(arrival, is_resumed).map_err(Verdict::Over)?;
         Ok(frames)
     }
 

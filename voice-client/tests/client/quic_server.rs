@@ -6,6 +6,7 @@ use std::{
     net::SocketAddr,
     ops::Deref as _,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -20,7 +21,10 @@ use sfu_core::{
     },
 };
 use sha2::{Digest as _, Sha256};
+use tokio::time::{sleep, timeout};
 use web_transport_quinn::{RecvStream, SendStream, ServerBuilder, Session};
+
+use crate::world::PATIENCE;
 
 /// The media whose voice a client hears.
 pub(crate) const OTHER_MEDIA: u16 = 999;
@@ -95,10 +99,11 @@ impl QuicServer {
     /// Ends all connections in a way that says nothing of why.
     pub(crate) fn cut(&self) {
         let mut state = self.state();
-        state.rooms.clear();
         for session in state.sessions.drain(..) {
             session.deref().close(0_u32.into(), b"");
         }
+        // Not before: a stream that is dropped is finished, which would say that the room is left.
+        state.rooms.clear();
     }
 
     /// Where the newest session comes from.
@@ -110,14 +115,28 @@ impl QuicServer {
 
     /// Says this in the newest room.
     pub(crate) async fn say(&self, frame: &[u8]) {
-        let mut room = self.state().rooms.pop().expect("a room");
+        let mut room = self.room().await;
         write(&mut room, frame).await;
         self.state().rooms.push(room);
     }
 
+    /// The stream of the newest room, once nobody else writes to it.
+    async fn room(&self) -> SendStream {
+        let found = async {
+            loop {
+                let room = self.state().rooms.pop();
+                match room {
+                    Some(room) => return room,
+                    None => sleep(Duration::from_millis(1)).await,
+                }
+            }
+        };
+        timeout(PATIENCE, found).await.expect("a room")
+    }
+
     /// Resets the stream of the newest room.
-    pub(crate) fn reset(&self, code: u32) {
-        let mut room = self.state().rooms.pop().expect("a room");
+    pub(crate) async fn reset(&self, code: u32) {
+        let mut room = self.room().await;
         room.reset(code).expect("an open stream");
     }
 }

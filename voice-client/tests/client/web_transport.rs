@@ -133,12 +133,12 @@ async fn a_place_that_was_given_up_is_joined_anew() {
 async fn a_room_that_is_lost_alone_comes_back() {
     let server = QuicServer::start("good");
     let mut bob = player(&server, TokenSource::fixed("good")).await;
-    server.reset(1013);
+    server.reset(1013).await;
     let back = bob
         .event(|event| !matches!(event, Event::Reconnecting))
         .await;
     assert!(matches!(back, Event::Resumed(_)), "{back:?}");
-    server.reset(1008);
+    server.reset(1008).await;
     let last = bob.event(|event| matches!(event, Event::Left(_))).await;
     let reason = LeaveReason::Closed {
         code: 1008,
