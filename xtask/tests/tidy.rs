@@ -47,6 +47,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "mock-fleet",
             "mock-game-server",
             "sfu",
+            "voice-client",
         ],
     ),
     ("xtask", &[]),

@@ -1,10 +1,13 @@
 //! Many peers on one server, with bad links and bad manners, against a model that compares everybody with everybody.
 
+mod client;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     time::Duration,
 };
 
+use self::client::Client;
 use super::*;
 use crate::{
     directory::{Directory, DirectoryLimits, RoomKey},
@@ -12,23 +15,6 @@ use crate::{
     id::RoomNumber,
     wire::datagram::Datagram,
 };
-
-/// What the model knows of a peer.
-struct Client {
-    peer: PeerId,
-    room: usize,
-    slot: Slot,
-    number: RoomNumber,
-    user: usize,
-    position: Position,
-    media: Vec<MediaId>,
-    is_talking: bool,
-    sequence: u32,
-    /// Peers that it was told of and not told to be gone, with their running medias.
-    knows: BTreeMap<PeerId, Vec<MediaId>>,
-    /// Running medias of those that it does not want.
-    paused: BTreeSet<MediaId>,
-}
 
 struct Simulation {
     random: fastrand::Rng,
@@ -371,60 +357,6 @@ impl Simulation {
             *times += 1;
             assert_eq!(*times, 1, "a packet came twice");
         }
-    }
-}
-
-impl Client {
-    fn take_in(&mut self, event: &Event) {
-        match event {
-            Event::Joined {
-                own,
-                peers,
-                media_ids,
-                ..
-            } => {
-                assert_eq!((*own, media_ids), (self.peer, &self.media));
-                for peer in peers {
-                    self.learn(peer);
-                }
-            }
-            Event::PeerJoined(peer) => self.learn(peer),
-            Event::PeerLeft(peer) => {
-                let medias = self.knows.remove(peer).expect("a known peer left");
-                self.paused.retain(|media| !medias.contains(media));
-            }
-            Event::MediaStarted { peer, media } => {
-                self.knows
-                    .get_mut(peer)
-                    .expect("a known peer")
-                    .push(media.id);
-            }
-            Event::MediaStopped { peer, media } => {
-                let medias = self.knows.get_mut(peer).expect("a known peer");
-                let at = medias
-                    .iter()
-                    .position(|it| it == media)
-                    .expect("a running media");
-                medias.remove(at);
-                self.paused.remove(media);
-            }
-            Event::Left(_) => panic!("told after it left"),
-            Event::RoomUserDataChanged(_)
-            | Event::PeerUserDataChanged { .. }
-            | Event::MessageReceived { .. } => {}
-        }
-    }
-
-    fn learn(&mut self, peer: &PeerInfo) {
-        assert_ne!(peer.id, self.peer, "the client hangs when it finds itself");
-        let medias = peer.medias.iter().map(|media| media.id).collect();
-        let paused = peer.medias.iter().filter(|media| media.paused);
-        self.paused.extend(paused.map(|media| media.id));
-        assert_eq!(
-            self.knows.insert(peer.id, medias),
-            None,
-            "a peer came twice"
-        );
     }
 }
 

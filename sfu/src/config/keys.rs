@@ -1,59 +1,9 @@
 //! Every key there is, with an example and a sentence: what the sample file shows and what a mistyped key is held
 //! against.
 
-/// A section of the settings.
-#[derive(Debug)]
-pub(super) struct SectionTable {
-    /// With the sections around it; empty is the top of the file.
-    pub(super) name: &'static str,
-    /// What it is for, for the sample.
-    pub(super) doc: &'static str,
-    /// May be there several times.
-    pub(super) is_list: bool,
-    /// Its keys, in the order of the sample.
-    pub(super) keys: &'static [Key],
-}
+mod shape;
 
-/// A key of a section.
-#[derive(Debug)]
-pub(super) struct Key {
-    /// Without its section.
-    pub(super) name: &'static str,
-    /// How the sample shows it.
-    pub(super) shown: Shown,
-    /// What is in it, where it is a table.
-    pub(super) members: Members,
-    /// What it means, and the unit of its value.
-    pub(super) doc: &'static str,
-}
-
-/// How the sample shows a key. Values are TOML.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Shown {
-    /// Set, because nothing works without it.
-    Set(&'static str),
-    /// Commented out, with its default.
-    Default(&'static str),
-    /// Commented out, with one of many values; the section is not complete without it.
-    Needed(&'static str),
-    /// Commented out, with one of many values; there is no default.
-    Example(&'static str),
-    /// By its sentence only.
-    Told,
-    /// Not at all: it has no effect, or its place is another today.
-    Hidden,
-}
-
-/// What is in the value of a key.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Members {
-    /// It is not a table.
-    None,
-    /// A table with these keys.
-    Of(&'static [&'static str]),
-    /// A table with any keys.
-    Any,
-}
+pub(super) use self::shape::{Key, Members, SectionTable, Shown};
 
 const fn key(name: &'static str, shown: Shown, doc: &'static str) -> Key {
     Key {

@@ -1,6 +1,9 @@
 //! The sessions of a shard: found by client, by address, by user fragment and by connection, and polled when their time
 //! comes.
 
+mod places;
+mod polling;
+
 use std::{
     cmp::Reverse,
     collections::{BinaryHeap, HashMap, VecDeque},
@@ -17,7 +20,7 @@ use super::{
     ClientId, ConnectionId,
     inbox::Place,
     quic::{Accepted, QuicEndpoint, QuicTls},
-    session::{Sent, Session, Waiting},
+    session::{Session, Waiting},
     socket::Packets,
     voice::VoicePacket,
     webrtc::{Offer, WebRtcSession, destination},
@@ -266,52 +269,6 @@ impl Sessions {
         Some(entry)
     }
 
-    /// Where voice of a client's medias belongs.
-    pub(super) fn attach(&mut self, client: ClientId, medias: Vec<MediaId>, place: Place) {
-        let known = self.medias_of(client);
-        for media in medias {
-            let at = known.entry(media).or_insert(place);
-            // Of two streams that served one peer the later one counts, in whatever order they say so.
-            if at.peer != place.peer || at.turn <= place.turn {
-                *at = place;
-            }
-        }
-    }
-
-    pub(super) fn detach(&mut self, client: ClientId, place: Place) {
-        self.medias_of(client).retain(|_, at| *at != place);
-        if self.unconnected.get(&client).is_some_and(HashMap::is_empty) {
-            self.unconnected.remove(&client);
-        }
-    }
-
-    fn medias_of(&mut self, client: ClientId) -> &mut HashMap<MediaId, Place> {
-        let entry = self
-            .by_client
-            .get(&client)
-            .and_then(|number| self.entries[number.0].as_mut());
-        match entry {
-            Some(entry) => &mut entry.medias,
-            None => self.unconnected.entry(client).or_default(),
-        }
-    }
-
-    /// The place of a media, if it is one of this session's.
-    pub(super) fn place(&self, number: SessionNumber, media: MediaId) -> Option<Place> {
-        self.entries
-            .get(number.0)?
-            .as_ref()?
-            .medias
-            .get(&media)
-            .copied()
-    }
-
-    /// Whether the client is in any room.
-    pub(super) fn is_in_a_room(&self, number: SessionNumber) -> bool {
-        let entry = self.entries.get(number.0).and_then(Option::as_ref);
-        entry.is_some_and(|entry| !entry.medias.is_empty())
-    }
-
     pub(super) fn by_address(&self, source: SocketAddr) -> Option<SessionNumber> {
         self.by_address.get(&source).copied()
     }
@@ -469,138 +426,6 @@ impl Sessions {
         {
             entry.is_touched = true;
             self.touched.push(number);
-        }
-    }
-
-    /// Tells the sessions whose time has come.
-    pub(super) fn handle_timeouts(&mut self, now: Instant) {
-        while let Some((until, number)) = self.held.front().copied() {
-            if until > now {
-                break;
-            }
-            self.held.pop_front();
-            let entry = self.entries.get_mut(number.0).and_then(Option::as_mut);
-            if let Some(entry) = entry.filter(|entry| entry.held_until == Some(until)) {
-                entry.held_until = None;
-                self.touch(number);
-            }
-        }
-        while let Some((until, number)) = self.looks.front().copied() {
-            if until > now {
-                break;
-            }
-            self.looks.pop_front();
-            let entry = self.entries.get_mut(number.0).and_then(Option::as_mut);
-            if entry.is_some_and(|entry| entry.look_until == Some(until)) {
-                self.touch(number);
-            }
-        }
-        while let Some(Reverse((due, number))) = self.timers.peek().copied() {
-            if due > now {
-                return;
-            }
-            self.timers.pop();
-            let Some(entry) = self.entries.get_mut(number.0).and_then(Option::as_mut) else {
-                continue;
-            };
-            if entry.due != Some(due) {
-                continue;
-            }
-            entry.due = None;
-            entry.session.handle_timeout(now);
-            self.touch(number);
-        }
-    }
-
-    /// When the next session is due.
-    pub(super) fn next_timeout(&self) -> Option<Instant> {
-        let timer = self.timers.peek().map(|Reverse((due, _))| *due);
-        let held = self.held.front().map(|(until, _)| *until);
-        let look = self.looks.front().map(|(until, _)| *until);
-        [timer, held, look].into_iter().flatten().min()
-    }
-
-    /// How often packets are to be taken; `None` as they come.
-    pub(super) fn tick(&self) -> Option<Duration> {
-        (!self.hold.is_zero()).then(|| self.hold / TICKS)
-    }
-
-    /// Polls every session that something happened to, once each.
-    pub(super) fn poll(
-        &mut self,
-        now: Instant,
-        outbox: &mut Outbox,
-        voice: &mut Vec<Voice>,
-        sent: &mut Sent,
-    ) {
-        let mut touched = std::mem::take(&mut self.touched);
-        for number in touched.drain(..) {
-            self.poll_one(now, number, outbox, voice, sent);
-        }
-        // Its memory is used again.
-        if self.touched.is_empty() {
-            self.touched = touched;
-        }
-    }
-
-    fn poll_one(
-        &mut self,
-        now: Instant,
-        number: SessionNumber,
-        outbox: &mut Outbox,
-        voice: &mut Vec<Voice>,
-        sent: &mut Sent,
-    ) {
-        let Some(entry) = self.entries.get_mut(number.0).and_then(Option::as_mut) else {
-            return;
-        };
-        entry.is_touched = false;
-        entry.look_until = None;
-        let has_input = entry.arrived.is_some();
-        let arrived = entry.arrived.take().unwrap_or(now);
-        let heard = |bytes: Bytes| {
-            voice.push(Voice {
-                session: number,
-                arrived,
-                bytes,
-            });
-        };
-        let mut nothing = Waiting::default();
-        let waiting = match entry.held_until {
-            None => &mut entry.waiting,
-            Some(_) => &mut nothing,
-        };
-        sent.forwarded
-            .extend(waiting.front().map(|(arrived, _)| *arrived));
-        let timeout = match (&mut entry.session, &mut self.quic) {
-            (Session::WebRtc(session), _) => {
-                let written = session.write_all(now, waiting, sent);
-                let is_sending_alone = !self.hold.is_zero() && !has_input && written > 0;
-                let enough = is_sending_alone.then_some(written);
-                session.poll(now, enough, &mut outbox.webrtc, heard)
-            }
-            (Session::Quic(session), Some(quic)) => {
-                session.take_events(now, |handle, event| quic.exchange(handle, event), heard);
-                if entry.is_beginning && !session.is_beginning() {
-                    entry.is_beginning = false;
-                    quic.beginning -= 1;
-                }
-                session.send_packets(now, waiting, &mut outbox.quic, sent)
-            }
-            (Session::Quic(_), None) => None,
-        };
-        match timeout {
-            Some(timeout) => {
-                let timeout = timeout.max(now + PAUSE_MIN);
-                // An earlier timer does no harm: the session then says when it really is due.
-                if entry.due.is_none_or(|due| timeout < due) {
-                    entry.due = Some(timeout);
-                    self.timers.push(Reverse((timeout, number)));
-                }
-            }
-            // The client stays until its signalling ends; it only hears nothing any more.
-            None if matches!(entry.session, Session::WebRtc(_)) => entry.due = None,
-            None => drop(self.remove(number)),
         }
     }
 }
