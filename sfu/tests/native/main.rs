@@ -5,6 +5,7 @@ mod client;
 mod limits;
 #[path = "../media/packet.rs"]
 mod packet;
+mod resume;
 mod sessions;
 mod voice;
 mod world;
