@@ -22,7 +22,7 @@ fn write_table(text: &mut String, report: &Report) -> std::fmt::Result {
         plan.talkers,
         plan.rate,
         plan.packet_bytes,
-        plan.duration_s,
+        report.elapsed_s,
         report.sent
     )?;
     writeln!(
