@@ -136,7 +136,46 @@ fn draw_panel(
         true => Scale::logarithmic(all().fold(top_value, f64::min), top_value, bottom, top),
         false => Scale::new(top_value, bottom, top),
     };
+    draw_frame(text, panel, across, &up, top)?;
+    if let Some((bound, word)) = bound {
+        draw_bound(text, &up, bound, word)?;
+    }
+    let mut words: Vec<(f64, &Line)> = Vec::new();
+    for line in panel.lines {
+        let points = values(line);
+        let class = line.class;
+        let Some((_, last)) = points.last() else {
+            continue;
+        };
+        words.push((up.at(*last), line));
+        let place = |(x, y): &(f64, f64)| format!("{:.1} {:.1}", across.at(*x), up.at(*y));
+        let path: Vec<_> = points.iter().map(place).collect();
+        writeln!(
+            text,
+            "<path class=\"line {class}\" d=\"M{}\"/>",
+            path.join("L")
+        )?;
+        for (x, y) in &points {
+            let (x, y) = (across.at(*x), up.at(*y));
+            writeln!(
+                text,
+                "<circle class=\"dot {class}\" cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"3\"/>"
+            )?;
+        }
+    }
+    draw_words(text, words, WIDTH - RIGHT + 10.0)
+}
+
+/// The panel's words, marks and axes.
+fn draw_frame(
+    text: &mut String,
+    panel: &Panel<'_>,
+    across: &Scale,
+    up: &Scale,
+    top: f64,
+) -> fmt::Result {
     let (title, unit, right) = (panel.title, panel.unit, WIDTH - RIGHT);
+    let bottom = top + PANEL_HEIGHT;
     writeln!(
         text,
         "<text class=\"title\" x=\"{LEFT}\" y=\"{}\">{title}, {unit}</text>",
@@ -164,40 +203,14 @@ fn draw_panel(
     writeln!(
         text,
         "<path class=\"axis\" d=\"M{LEFT} {top}V{bottom}H{right}\"/>"
-    )?;
-    if let Some((bound, word)) = bound {
-        let y = up.at(bound);
-        writeln!(text, "<path class=\"bound\" d=\"M{LEFT} {y:.1}H{right}\"/>")?;
-        writeln!(
-            text,
-            "<text x=\"{}\" y=\"{:.1}\">{word}</text>",
-            LEFT + 6.0,
-            y + 14.0
-        )?;
-    }
-    let mut words: Vec<(f64, &Line)> = Vec::new();
-    for line in panel.lines {
-        let points = values(line);
-        let class = line.class;
-        let place = |(x, y): &(f64, f64)| format!("{:.1} {:.1}", across.at(*x), up.at(*y));
-        let path: Vec<_> = points.iter().map(place).collect();
-        writeln!(
-            text,
-            "<path class=\"line {class}\" d=\"M{}\"/>",
-            path.join("L")
-        )?;
-        for (x, y) in &points {
-            let (x, y) = (across.at(*x), up.at(*y));
-            writeln!(
-                text,
-                "<circle class=\"dot {class}\" cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"3\"/>"
-            )?;
-        }
-        if let Some((_, y)) = points.last() {
-            words.push((up.at(*y), line));
-        }
-    }
-    draw_words(text, words, right + 10.0)
+    )
+}
+
+fn draw_bound(text: &mut String, up: &Scale, bound: f64, word: &str) -> fmt::Result {
+    let (y, right) = (up.at(bound), WIDTH - RIGHT);
+    writeln!(text, "<path class=\"bound\" d=\"M{LEFT} {y:.1}H{right}\"/>")?;
+    let (x, y) = (LEFT + 6.0, y + 14.0);
+    writeln!(text, "<text x=\"{x}\" y=\"{y:.1}\">{word}</text>")
 }
 
 /// The lines' names at their ends, one below the other where they would overlap.
