@@ -22,7 +22,7 @@ const TICKS: f64 = 5.0;
 /// Colours that people who see few can tell apart, on white and on black; the set of Okabe and Ito.
 const STYLE: &str = "text{font:12px sans-serif;fill:#222}.title{font-size:15px;font-weight:600}\
     .axis{stroke:#888;stroke-width:1}.grid{stroke:#ddd;stroke-width:1}.back{fill:#fff}\
-    .line{fill:none;stroke-width:2}.a{stroke:#0072b2}.b{stroke:#d55e00}.c{stroke:#009e73}\
+    .line,.axis,.grid,.bound{fill:none}.line{stroke-width:2}.a{stroke:#0072b2}.b{stroke:#d55e00}.c{stroke:#009e73}\
     .dot.a,.word.a{fill:#0072b2;stroke:none}.dot.b,.word.b{fill:#d55e00;stroke:none}.dot.c,.word.c{fill:#009e73;stroke:none}\
     .bound{stroke:#888;stroke-width:1;stroke-dasharray:5 4}\
     @media(prefers-color-scheme:dark){text{fill:#ddd}.grid{stroke:#444}.back{fill:#1b1b1b}}";
@@ -40,6 +40,8 @@ struct Panel<'a> {
     lines: &'a [Line],
     /// Drawn across, with its word.
     bound: Option<(f64, &'a str)>,
+    /// Each mark is ten times the one below it.
+    is_logarithmic: bool,
 }
 
 /// Draws a search.
@@ -74,12 +76,14 @@ pub(crate) fn chart(search: &Search) -> String {
             unit: "ms",
             lines: &latency,
             bound: Some((search.bounds.p99_us / 1_000.0, "bound")),
+            is_logarithmic: true,
         },
         Panel {
             title: "Processor time",
             unit: "% of a core",
             lines: &processor,
             bound: Some((100.0, "one core")),
+            is_logarithmic: false,
         },
     ];
     let mut text = String::new();
@@ -123,20 +127,55 @@ fn draw_panel(
             .filter_map(|step| Some((per_second(step), (line.of)(step)?)))
             .collect()
     };
-    let most = panel
-        .lines
-        .iter()
-        .flat_map(values)
-        .map(|(_, y)| y)
-        .fold(0.0, f64::max);
+    let all = || panel.lines.iter().flat_map(values).map(|(_, y)| y);
+    let most = all().fold(0.0, f64::max);
     // A bound far above everything would press the lines to the floor.
     let bound = panel.bound.filter(|(bound, _)| *bound <= 3.0 * most);
-    let up = Scale::new(
-        bound.map_or(most, |(bound, _)| most.max(bound)),
-        bottom,
-        top,
-    );
+    let top_value = bound.map_or(most, |(bound, _)| most.max(bound));
+    let up = match panel.is_logarithmic {
+        true => Scale::logarithmic(all().fold(top_value, f64::min), top_value, bottom, top),
+        false => Scale::new(top_value, bottom, top),
+    };
+    draw_frame(text, panel, across, &up, top)?;
+    if let Some((bound, word)) = bound {
+        draw_bound(text, &up, bound, word)?;
+    }
+    let mut words: Vec<(f64, &Line)> = Vec::new();
+    for line in panel.lines {
+        let points = values(line);
+        let class = line.class;
+        let Some((_, last)) = points.last() else {
+            continue;
+        };
+        words.push((up.at(*last), line));
+        let place = |(x, y): &(f64, f64)| format!("{:.1} {:.1}", across.at(*x), up.at(*y));
+        let path: Vec<_> = points.iter().map(place).collect();
+        writeln!(
+            text,
+            "<path class=\"line {class}\" d=\"M{}\"/>",
+            path.join("L")
+        )?;
+        for (x, y) in &points {
+            let (x, y) = (across.at(*x), up.at(*y));
+            writeln!(
+                text,
+                "<circle class=\"dot {class}\" cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"3\"/>"
+            )?;
+        }
+    }
+    draw_words(text, words, WIDTH - RIGHT + 10.0)
+}
+
+/// The panel's words, marks and axes.
+fn draw_frame(
+    text: &mut String,
+    panel: &Panel<'_>,
+    across: &Scale,
+    up: &Scale,
+    top: f64,
+) -> fmt::Result {
     let (title, unit, right) = (panel.title, panel.unit, WIDTH - RIGHT);
+    let bottom = top + PANEL_HEIGHT;
     writeln!(
         text,
         "<text class=\"title\" x=\"{LEFT}\" y=\"{}\">{title}, {unit}</text>",
@@ -164,40 +203,14 @@ fn draw_panel(
     writeln!(
         text,
         "<path class=\"axis\" d=\"M{LEFT} {top}V{bottom}H{right}\"/>"
-    )?;
-    if let Some((bound, word)) = bound {
-        let y = up.at(bound);
-        writeln!(text, "<path class=\"bound\" d=\"M{LEFT} {y:.1}H{right}\"/>")?;
-        writeln!(
-            text,
-            "<text x=\"{}\" y=\"{:.1}\">{word}</text>",
-            LEFT + 6.0,
-            y - 5.0
-        )?;
-    }
-    let mut words: Vec<(f64, &Line)> = Vec::new();
-    for line in panel.lines {
-        let points = values(line);
-        let class = line.class;
-        let place = |(x, y): &(f64, f64)| format!("{:.1} {:.1}", across.at(*x), up.at(*y));
-        let path: Vec<_> = points.iter().map(place).collect();
-        writeln!(
-            text,
-            "<path class=\"line {class}\" d=\"M{}\"/>",
-            path.join("L")
-        )?;
-        for (x, y) in &points {
-            let (x, y) = (across.at(*x), up.at(*y));
-            writeln!(
-                text,
-                "<circle class=\"dot {class}\" cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"3\"/>"
-            )?;
-        }
-        if let Some((_, y)) = points.last() {
-            words.push((up.at(*y), line));
-        }
-    }
-    draw_words(text, words, right + 10.0)
+    )
+}
+
+fn draw_bound(text: &mut String, up: &Scale, bound: f64, word: &str) -> fmt::Result {
+    let (y, right) = (up.at(bound), WIDTH - RIGHT);
+    writeln!(text, "<path class=\"bound\" d=\"M{LEFT} {y:.1}H{right}\"/>")?;
+    let (x, y) = (LEFT + 6.0, y + 14.0);
+    writeln!(text, "<text x=\"{x}\" y=\"{y:.1}\">{word}</text>")
 }
 
 /// The lines' names at their ends, one below the other where they would overlap.
@@ -218,15 +231,19 @@ fn draw_words(text: &mut String, mut words: Vec<(f64, &Line)>, x: f64) -> fmt::R
     Ok(())
 }
 
-/// From zero to a round number, on a stretch of the picture.
+/// Values on a stretch of the picture.
 struct Scale {
+    /// Where the stretch begins and ends; of a logarithmic one the logarithms.
+    least: f64,
     most: f64,
     step: f64,
     from: f64,
     to: f64,
+    is_logarithmic: bool,
 }
 
 impl Scale {
+    /// From zero to a round number.
     fn new(most: f64, from: f64, to: f64) -> Self {
         let most = match most.is_finite() && most > 0.0 {
             true => most,
@@ -237,20 +254,45 @@ impl Scale {
         let step = [1.0, 2.0, 5.0, 10.0].map(|it| it * power);
         let step = step.into_iter().find(|it| *it >= rough).unwrap_or(rough);
         Self {
+            least: 0.0,
             most: (most / step).ceil() * step,
             step,
             from,
             to,
+            is_logarithmic: false,
+        }
+    }
+
+    /// From a power of ten to another.
+    fn logarithmic(least: f64, most: f64, from: f64, to: f64) -> Self {
+        let [least, most] = [least, most].map(|it| it.clamp(1e-6, 1e9).log10());
+        Self {
+            least: least.floor(),
+            most: most.ceil().max(least.floor() + 1.0),
+            step: 1.0,
+            from,
+            to,
+            is_logarithmic: true,
         }
     }
 
     fn at(&self, value: f64) -> f64 {
-        self.from + (self.to - self.from) * value / self.most
+        let value = match self.is_logarithmic {
+            true => value.max(1e-6).log10(),
+            false => value,
+        };
+        self.from + (self.to - self.from) * (value - self.least) / (self.most - self.least)
     }
 
     fn marks(&self) -> impl Iterator<Item = f64> {
-        let count = (self.most / self.step).round() as u32;
-        (0..=count).map(|it| f64::from(it) * self.step)
+        let count = ((self.most - self.least) / self.step).round() as u32;
+        (0..=count).map(|it| {
+            let mark = self.least + f64::from(it) * self.step;
+            match self.is_logarithmic {
+                true => 10_f64.powf(mark),
+                false => mark,
+            }
+        })
     }
 }
 
@@ -280,6 +322,12 @@ mod tests {
         }
         let scale = Scale::new(100.0, 200.0, 0.0);
         assert_eq!((scale.at(0.0), scale.at(50.0)), (200.0, 100.0));
+        let scale = Scale::logarithmic(0.2, 54.0, 300.0, 0.0);
+        assert_eq!(
+            scale.marks().map(number).collect::<Vec<_>>(),
+            ["0.1", "1", "10", "100"]
+        );
+        assert!((scale.at(1.0) - 200.0).abs() < 1e-9 && (scale.at(100.0)).abs() < 1e-9);
     }
 
     #[test]

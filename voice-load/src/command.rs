@@ -80,7 +80,7 @@ struct Target {
 
 enum Own {
     Nothing,
-    Server(#[expect(dead_code, reason = "held until the end")] OwnServer),
+    Server(#[expect(dead_code, reason = "held until the end")] Box<OwnServer>),
     Floor(#[expect(dead_code, reason = "held until the end")] OwnFloor),
 }
 
@@ -139,7 +139,7 @@ impl Target {
                 pid: Some(server.pid()),
                 metrics: Some(server.metrics.clone()),
             },
-            _own: Own::Server(server),
+            _own: Own::Server(Box::new(server)),
         })
     }
 

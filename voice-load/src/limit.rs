@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use crate::{
     plan::{Plan, RATE_MAX},
-    report::Report,
+    report::{Report, ratio},
     table::{percent, time},
 };
 
@@ -126,7 +126,7 @@ impl Search {
 
 /// Packets that arrived, all listeners together.
 pub(crate) fn per_second(report: &Report) -> f64 {
-    report.whole.received as f64 / report.plan.duration_s
+    ratio(report.whole.received as f64, report.elapsed_s)
 }
 
 #[cfg(test)]

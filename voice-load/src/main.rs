@@ -27,16 +27,13 @@ async fn main() -> ExitCode {
         .with_writer(io::stderr)
         .with_env_filter(filter)
         .init();
-    let (text, code) = match voice_load::command(arguments.options).await {
-        Ok(text) => (text, ExitCode::SUCCESS),
+    let loaded = voice_load::command(arguments.options).await;
+    match loaded.and_then(|text| Ok(io::stdout().write_all(text.as_bytes())?)) {
+        Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // Nobody to tell if it fails.
+            // Nobody is left to tell if this fails.
             let _ = writeln!(io::stderr(), "error: {error:#}");
-            (String::new(), ExitCode::FAILURE)
+            ExitCode::FAILURE
         }
-    };
-    match io::stdout().write_all(text.as_bytes()) {
-        Ok(()) => code,
-        Err(_) => ExitCode::FAILURE,
     }
 }

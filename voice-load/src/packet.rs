@@ -1,5 +1,5 @@
 //! A voice datagram that says when it was sent, by whom, and which of its sender's it is: the form of the web client's
-//! (docs: `sfu_core::wire::Datagram`), with a frame of ours in the place of Opus.
+//! (docs: `sfu_core::wire::datagram`), with a frame of ours in the place of Opus.
 
 /// First byte of an Opus frame: hybrid, fullband, 20 ms, mono, one frame.
 const OPUS_HEAD: u8 = 0x78;
@@ -79,7 +79,7 @@ pub(crate) fn read(bytes: &[u8]) -> Option<Stamp> {
 
 #[cfg(test)]
 mod tests {
-    use sfu_core::wire::Datagram;
+    use sfu_core::wire::datagram::Datagram;
 
     use super::*;
     use crate::plan::{PACKET_BYTES_MAX, PACKET_BYTES_MIN};

@@ -24,6 +24,8 @@ const LAG_MAX_US: f64 = 5_000.0;
 pub struct Report {
     /// What was asked for.
     pub plan: Plan,
+    /// Seconds that counted. A busy machine makes them more than were asked for.
+    pub elapsed_s: f64,
     /// Packets of talkers.
     pub sent: u64,
     /// All listeners together.
@@ -194,6 +196,7 @@ impl Report {
         };
         let mut report = Self {
             plan: plan.clone(),
+            elapsed_s: measured.elapsed.as_secs_f64(),
             sent: measured.sent,
             whole: whole.figures(),
             by_transport: by_transport
@@ -413,6 +416,7 @@ pub(crate) mod tests {
             "/plan/rooms",
             "/plan/pattern",
             "/sent",
+            "/elapsed_s",
             "/whole/expected",
             "/whole/loss",
             "/whole/latency/p50_us",

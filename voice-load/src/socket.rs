@@ -2,6 +2,7 @@
 //! busy we are is then no part of their latency.
 
 use std::{
+    array::from_fn,
     io::{self, IoSliceMut},
     net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
     os::fd::{AsFd, AsRawFd, BorrowedFd},
@@ -98,11 +99,9 @@ impl Reception {
         let mut lengths = [0; BATCH];
         let mut count = 0;
         {
-            let mut slices: Vec<[IoSliceMut<'_>; 1]> = self
-                .buffers
-                .chunks_mut(PACKET_BYTES_MAX)
-                .map(|buffer| [IoSliceMut::new(buffer)])
-                .collect();
+            let mut buffers = self.buffers.chunks_mut(PACKET_BYTES_MAX);
+            let mut slices: [[IoSliceMut<'_>; 1]; BATCH] =
+                from_fn(|_| [IoSliceMut::new(buffers.next().unwrap_or_default())]);
             let fd = socket.socket.as_raw_fd();
             let received = recvmmsg(
                 fd,

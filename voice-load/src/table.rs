@@ -22,7 +22,7 @@ fn write_table(text: &mut String, report: &Report) -> std::fmt::Result {
         plan.talkers,
         plan.rate,
         plan.packet_bytes,
-        plan.duration_s,
+        report.elapsed_s,
         report.sent
     )?;
     writeln!(
@@ -56,6 +56,15 @@ fn write_table(text: &mut String, report: &Report) -> std::fmt::Result {
         time(worst.p99_us),
         worst.mos
     )?;
+    write_programs(text, report)?;
+    for warning in &report.warnings {
+        writeln!(text, "warning: {warning}")?;
+    }
+    Ok(())
+}
+
+/// Server and generator.
+fn write_programs(text: &mut String, report: &Report) -> std::fmt::Result {
     if let Some(server) = &report.server {
         writeln!(
             text,
@@ -85,11 +94,7 @@ fn write_table(text: &mut String, report: &Report) -> std::fmt::Result {
         generator.cores * 100.0,
         time(generator.lag_p99_us),
         time(generator.lateness_p99_us)
-    )?;
-    for warning in &report.warnings {
-        writeln!(text, "warning: {warning}")?;
-    }
-    Ok(())
+    )
 }
 
 fn line(text: &mut String, name: &str, figures: &Figures) -> std::fmt::Result {

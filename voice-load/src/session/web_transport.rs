@@ -471,9 +471,11 @@ fn has_whole_frame(bytes: &[u8]) -> bool {
 /// RFC 9000, section 16.
 fn put_varint(bytes: &mut BytesMut, value: u64) {
     match value {
-        ..0x40 => bytes.extend_from_slice(&[value as u8]),
-        ..0x4000 => bytes.extend_from_slice(&(value as u16 | 0x4000).to_be_bytes()),
-        ..0x4000_0000 => bytes.extend_from_slice(&(value as u32 | 0x8000_0000).to_be_bytes()),
+        0..=0x3f => bytes.extend_from_slice(&[value as u8]),
+        0x40..=0x3fff => bytes.extend_from_slice(&(value as u16 | 0x4000).to_be_bytes()),
+        0x4000..=0x3fff_ffff => {
+            bytes.extend_from_slice(&(value as u32 | 0x8000_0000).to_be_bytes());
+        }
         _ => bytes.extend_from_slice(&(value | 0xc000_0000_0000_0000).to_be_bytes()),
     }
 }
