@@ -79,7 +79,7 @@ pub(crate) fn read(bytes: &[u8]) -> Option<Stamp> {
 
 #[cfg(test)]
 mod tests {
-    use sfu_core::wire::Datagram;
+    use sfu_core::wire::datagram::Datagram;
 
     use super::*;
     use crate::plan::{PACKET_BYTES_MAX, PACKET_BYTES_MIN};
