@@ -20,6 +20,7 @@ use std::{
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use tokio::sync::oneshot;
 
+pub(crate) use self::agenda::Alarm;
 use crate::{account::Tally, listener::Times, plan::Plan, session::Session, socket::PeerSocket};
 
 /// Commands that wait. Whoever has more of them waits for the engine.

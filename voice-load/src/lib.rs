@@ -7,6 +7,7 @@ mod account;
 mod chart;
 mod clock;
 mod command;
+mod course;
 mod engine;
 mod floor;
 mod limit;
@@ -18,6 +19,7 @@ mod pattern;
 mod plan;
 mod progress;
 mod quality;
+mod relay;
 mod report;
 mod run;
 mod server;
@@ -30,11 +32,13 @@ mod trust;
 mod usage;
 
 pub use command::command;
-pub use floor::relay;
+pub use course::{Forwards, Sample};
+pub use floor::relay as floor_relay;
 pub use limit::{Bounds, Search};
 pub use options::Options;
 pub use plan::{PACKET_BYTES_MAX, PACKET_BYTES_MIN, PEERS_MAX, Pattern, Place, Plan, Transport};
 pub use quality::{ENDS_MS, mos};
+pub use relay::{Link, RelayFigures};
 pub use report::{
     Figures, GeneratorFigures, LatencyFigures, ListenerFigures, MetricsFigures, Report,
     ServerFigures, Worst,

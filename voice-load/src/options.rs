@@ -7,6 +7,7 @@ use gateway_api::AccessKey;
 
 use crate::limit::Bounds;
 use crate::plan::{Pattern, Place, Plan};
+use crate::relay::Link;
 
 /// Put a voice server under load and say what its listeners got
 #[derive(Args, Clone, Debug)]
@@ -53,6 +54,25 @@ pub struct Options {
     /// What chance follows from
     #[arg(long, default_value_t = 1)]
     pub(crate) seed: u64,
+    /// Seconds between two looks at memory, clients and forwarding time of the server while it counts; 0 for none
+    #[arg(long, default_value_t = 0.0)]
+    pub(crate) look: f64,
+
+    /// Put a bad network between peers and server: of a hundred UDP packets, how many it loses in each direction
+    #[arg(long, value_name = "PERCENT", default_value_t = 0.0)]
+    pub(crate) relay_loss: f64,
+    /// Milliseconds that a packet is under way in it
+    #[arg(long, value_name = "MS", default_value_t = 0.0)]
+    pub(crate) relay_delay_ms: f64,
+    /// Milliseconds that it may be more or less; packets overtake each other then
+    #[arg(long, value_name = "MS", default_value_t = 0.0)]
+    pub(crate) relay_jitter_ms: f64,
+    /// Of a hundred packets, how many come twice
+    #[arg(long, value_name = "PERCENT", default_value_t = 0.0)]
+    pub(crate) relay_duplicates: f64,
+    /// What the network's chance follows from
+    #[arg(long, value_name = "SEED", default_value_t = 1)]
+    pub(crate) relay_seed: u64,
 
     /// Measure the floor instead: a relay that only receives and sends plain UDP
     #[arg(long, conflicts_with_all = ["server", "gateway", "shards", "coalescing_us"])]
@@ -120,6 +140,17 @@ impl Options {
         }
     }
 
+    fn link(&self) -> Option<Link> {
+        let link = Link {
+            loss_percent: self.relay_loss,
+            delay_ms: self.relay_delay_ms,
+            jitter_ms: self.relay_jitter_ms,
+            duplicate_percent: self.relay_duplicates,
+            seed: self.relay_seed,
+        };
+        (!link.is_perfect()).then_some(link)
+    }
+
     pub(crate) fn plan(&self) -> Plan {
         Plan {
             rooms: self.rooms,
@@ -137,6 +168,8 @@ impl Options {
             moves: self.moves,
             place: self.place,
             seed: self.seed,
+            link: self.link(),
+            look_s: self.look,
         }
     }
 }

@@ -6,6 +6,8 @@ use std::time::Duration;
 use clap::ValueEnum;
 use serde::Serialize;
 
+use crate::relay::Link;
+
 /// Shortest voice datagram, in bytes: the longest head and what a packet says about itself. Clients refuse less than 40.
 pub const PACKET_BYTES_MIN: usize = 41;
 
@@ -17,6 +19,9 @@ pub const PEERS_MAX: u32 = 8_000;
 
 /// Most packets of a talker in a second.
 pub(crate) const RATE_MAX: u32 = 1_000;
+
+/// Most looks at a run: an hour of one each second.
+const LOOKS_MAX: u32 = 3_600;
 
 /// When talkers talk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ValueEnum)]
@@ -83,6 +88,10 @@ pub struct Plan {
     pub place: Place,
     /// What chance follows from.
     pub seed: u64,
+    /// The network between peers and server, where it is not the machine's own.
+    pub link: Option<Link>,
+    /// Seconds between two looks at the run while it counts; 0 is none.
+    pub look_s: f64,
 }
 
 impl Plan {
@@ -137,6 +146,16 @@ impl Plan {
         u64::from(self.rooms) * heard * u64::from(self.rate)
     }
 
+    /// How often somebody looks; `None` when that is too often.
+    pub(crate) fn looks(&self) -> Option<u32> {
+        if self.look_s == 0.0 {
+            return Some(0);
+        }
+        let looks = self.duration_s / self.look_s;
+        let is_possible = self.look_s > 0.0 && looks <= f64::from(LOOKS_MAX);
+        is_possible.then_some(looks as u32)
+    }
+
     /// Why it cannot be run, if so.
     pub fn objection(&self) -> Option<String> {
         let percent = self.data_channel_percent;
@@ -174,6 +193,16 @@ impl Plan {
                 !(self.churn >= 0.0 && self.moves >= 0.0),
                 "a rate below zero".to_owned(),
             ),
+            (
+                self.looks().is_none(),
+                format!("more than {LOOKS_MAX} looks"),
+            ),
+            (
+                self.link.is_some_and(|it| it.objection().is_some()),
+                (self.link.and_then(|it| it.objection()))
+                    .unwrap_or_default()
+                    .to_owned(),
+            ),
         ];
         wrong
             .into_iter()
@@ -202,6 +231,8 @@ pub(crate) mod tests {
             moves: 0.0,
             place: Place::Spot,
             seed: 1,
+            link: None,
+            look_s: 0.0,
         }
     }
 
@@ -261,7 +292,7 @@ pub(crate) mod tests {
     #[test]
     fn a_plan_that_cannot_be_run_is_refused() {
         assert_eq!(plan().objection(), None);
-        let wrong: [fn(&mut Plan); 8] = [
+        let wrong: [fn(&mut Plan); 10] = [
             |it| it.rooms = 0,
             |it| it.peers = 1,
             |it| it.talkers = 11,
@@ -270,6 +301,8 @@ pub(crate) mod tests {
             |it| it.rooms = 1_000,
             |it| it.duration_s = 0.0,
             |it| it.churn = f64::NAN,
+            |it| it.look_s = 0.000_1,
+            |it| it.look_s = f64::NAN,
         ];
         for (at, change) in wrong.iter().enumerate() {
             let mut plan = plan();

@@ -6,10 +6,12 @@ use serde::Serialize;
 
 use crate::{
     account::Tally,
+    course::Sample,
     engine::{Heard, Measured},
     listener::{Times, no_times},
     plan::{Plan, Transport},
     quality::mos,
+    relay::RelayFigures,
 };
 
 /// Share of a core above which figures are the generator's as much as the server's.
@@ -40,6 +42,10 @@ pub struct Report {
     pub server: Option<ServerFigures>,
     /// The server's own metrics, if they can be read.
     pub metrics: Option<MetricsFigures>,
+    /// What was seen from time to time, if somebody looked.
+    pub course: Vec<Sample>,
+    /// The bad network, if there was one.
+    pub relay: Option<RelayFigures>,
     /// Ourselves.
     pub generator: GeneratorFigures,
     /// Why the figures are not what they seem.
@@ -148,6 +154,10 @@ pub struct GeneratorFigures {
     pub unsent: u64,
     /// Peers that were in their rooms at the end.
     pub present: u32,
+    /// Voice connections that ended by themselves.
+    pub ended: u32,
+    /// Peers whose signalling ended by itself.
+    pub thrown_out: u32,
 }
 
 /// What was seen besides what listeners got.
@@ -155,6 +165,10 @@ pub(crate) struct Seen {
     pub(crate) server: Option<ServerFigures>,
     pub(crate) metrics: Option<MetricsFigures>,
     pub(crate) present: u32,
+    pub(crate) ended: u32,
+    pub(crate) thrown_out: u32,
+    pub(crate) course: Vec<Sample>,
+    pub(crate) relay: Option<RelayFigures>,
     pub(crate) warnings: Vec<String>,
 }
 
@@ -193,6 +207,8 @@ impl Report {
             skipped: measured.skipped,
             unsent: measured.unsent,
             present: seen.present,
+            ended: seen.ended,
+            thrown_out: seen.thrown_out,
         };
         let mut report = Self {
             plan: plan.clone(),
@@ -207,6 +223,8 @@ impl Report {
             worst,
             server: seen.server,
             metrics: seen.metrics,
+            course: seen.course,
+            relay: seen.relay,
             generator,
             warnings: seen.warnings,
         };
@@ -238,6 +256,12 @@ impl Report {
         }
         if it.unsent > 0 {
             warnings.push(format!("{} packets did not leave the generator", it.unsent));
+        }
+        if let Some(relay) = self.relay.filter(|it| it.overflowed > 0) {
+            warnings.push(format!(
+                "the relay lost {} packets that no seed lost: it had no room for them",
+                relay.overflowed
+            ));
         }
         if self.whole.misdelivered > 0 {
             let count = self.whole.misdelivered;
@@ -329,7 +353,7 @@ pub(crate) mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::plan::tests::plan;
+    use crate::{course::Forwards, plan::tests::plan};
 
     fn heard(peer: u32, expected: u64, received: u64, us: u64) -> Heard {
         let mut latency = no_times();
@@ -372,6 +396,15 @@ pub(crate) mod tests {
             threads: 4,
             files: 30,
         };
+        let sample = Sample {
+            at_s: 10.0,
+            present: 50,
+            clients: Some(50),
+            peers: Some(50),
+            server_resident_kib: Some(9_000),
+            generator_resident_kib: 8_000,
+            forwards: Forwards::default(),
+        };
         let seen = Seen {
             server: Some(server),
             metrics: Some(MetricsFigures {
@@ -380,6 +413,10 @@ pub(crate) mod tests {
                 drops: [("late".to_owned(), 10)].into(),
             }),
             present: 50,
+            ended: 0,
+            thrown_out: 0,
+            course: vec![sample],
+            relay: Some(RelayFigures::default()),
             warnings: vec!["first".to_owned()],
         };
         Report::new(&plan, &measured, seen)
@@ -431,6 +468,15 @@ pub(crate) mod tests {
             "/metrics/drops/late",
             "/generator/cores",
             "/generator/lag_p99_us",
+            "/generator/present",
+            "/generator/ended",
+            "/generator/thrown_out",
+            "/course/0/at_s",
+            "/course/0/clients",
+            "/course/0/server_resident_kib",
+            "/course/0/generator_resident_kib",
+            "/course/0/forwards/median_us",
+            "/relay/overflowed",
             "/warnings/0",
         ] {
             assert!(

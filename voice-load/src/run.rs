@@ -14,9 +14,11 @@ use tokio::{
 };
 
 use crate::{
+    course,
     engine::{Command, Engine, Measured, Progress},
     movement::Walk,
     plan::Plan,
+    relay::Relay,
     report::{MetricsFigures, Report, Seen, ServerFigures, ratio},
     session::Offers,
     signalling::{Common, Order, live},
@@ -75,6 +77,7 @@ pub(crate) async fn run(
         doorman,
         trust,
         offers: Arc::new(Offers::new()?),
+        relay: plan.link.map(Relay::start).transpose()?.map(Arc::new),
     };
     let mut crowd = Attendance::new(Arc::new(common), plan);
     let result = crowd.act(plan, watched, &tell).await;
@@ -95,6 +98,7 @@ struct Attendance {
     walks: Vec<Walk>,
     random: Rng,
     warnings: Vec<String>,
+    thrown_out: u32,
     /// Who is to come again.
     away: Vec<u32>,
 }
@@ -109,6 +113,7 @@ impl Attendance {
             walks: peers.map(|peer| Walk::new(plan, peer)).collect(),
             random: Rng::with_seed(plan.seed),
             warnings: Vec::new(),
+            thrown_out: 0,
             away: Vec::new(),
         }
     }
@@ -128,7 +133,9 @@ impl Attendance {
         engine.ask(|begun| Command::Begin { begun }).await?;
         let (usage_before, began) = (usage(watched)?, Instant::now());
         let duration = Duration::from_secs_f64(plan.duration_s);
-        self.be_busy(plan, duration, Stage::Counting, tell).await?;
+        let course = course::follow(plan, &http, watched, &engine);
+        let busy = self.be_busy(plan, duration, Stage::Counting, tell);
+        let ((), course) = tokio::try_join!(busy, course)?;
         let (usage_after, elapsed) = (usage(watched)?, began.elapsed());
         engine.ask(|hushed| Command::Hush { hushed }).await?;
         let present = engine.progress().present();
@@ -152,6 +159,10 @@ impl Attendance {
                     .zip(after)
                     .map(|(before, after)| usage::between(&before, &after)),
                 present,
+                ended,
+                thrown_out: self.thrown_out,
+                course,
+                relay: self.common.relay.as_ref().map(|it| it.figures()),
                 warnings: std::mem::take(&mut self.warnings),
             },
         ))
@@ -270,7 +281,10 @@ impl Attendance {
                     self.start(peer);
                 }
                 (Ok(()), None) => {}
-                (Err(why), _) => self.warnings.push(format!("peer {peer} is out: {why:#}")),
+                (Err(why), _) => {
+                    self.thrown_out += 1;
+                    self.warnings.push(format!("peer {peer} is out: {why:#}"));
+                }
             }
         }
         Ok(())

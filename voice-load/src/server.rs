@@ -164,7 +164,7 @@ fn settings(
     }
     if wish.has_quic {
         text.push_str(&format!(
-            "[quic]\nbinding = \"{quic}\"\ncertificate_file = \"{}\"\nprivatekey_file = \"{}\"\nidle_timeout = 60_000\n",
+            "[quic]\nbinding = \"{quic}\"\ncertificate_file = \"{}\"\nprivatekey_file = \"{}\"\nidle_timeout = 60_000\nconnect_timeout = 60_000\n",
             certificate.display(),
             private.display()
         ));

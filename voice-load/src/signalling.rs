@@ -4,7 +4,7 @@ mod native;
 pub(crate) mod rpc;
 mod web;
 
-use std::{sync::Arc, time::Duration};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::Result;
 use tokio::sync::mpsc;
@@ -12,7 +12,9 @@ use tokio::sync::mpsc;
 use crate::{
     engine::Engine,
     plan::{Plan, Transport},
+    relay::Relay,
     session::Offers,
+    socket::PeerSocket,
     target::Doorman,
     trust::Trust,
 };
@@ -25,6 +27,18 @@ pub(crate) struct Common {
     pub(crate) doorman: Arc<Doorman>,
     pub(crate) trust: Trust,
     pub(crate) offers: Arc<Offers>,
+    /// The bad network, if there is one.
+    pub(crate) relay: Option<Arc<Relay>>,
+}
+
+impl Common {
+    /// The socket of a peer that reaches this address of the server.
+    fn connect(&self, peer: u32, server: SocketAddr) -> io::Result<PeerSocket> {
+        match &self.relay {
+            Some(relay) => PeerSocket::connect(relay.open(peer, server)?),
+            None => PeerSocket::connect(server),
+        }
+    }
 }
 
 /// Between the last packet that is owed and the end of a peer that leaves: what is under way still comes.

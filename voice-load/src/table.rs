@@ -87,6 +87,16 @@ fn write_programs(text: &mut String, report: &Report) -> std::fmt::Result {
         }
         writeln!(text)?;
     }
+    if let Some(relay) = &report.relay {
+        writeln!(
+            text,
+            "bad network: {} packets, {} lost, {} doubled, none later than planned by more than {}",
+            relay.packets,
+            relay.lost,
+            relay.doubled,
+            time(relay.late_us_max as f64)
+        )?;
+    }
     let generator = &report.generator;
     writeln!(
         text,
@@ -149,6 +159,7 @@ mod tests {
             "10 late",
             "warning: first",
             "generator: 90.0 %",
+            "bad network: 0 packets",
         ] {
             assert!(text.contains(wanted), "{wanted} is not in\n{text}");
         }

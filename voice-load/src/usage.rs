@@ -60,13 +60,18 @@ impl Usage {
 /// # Errors
 /// When there are no metrics at this address.
 pub(crate) async fn metrics(http: &reqwest::Client, url: &str) -> Result<MetricsFigures> {
+    Ok(sums(&metrics_text(http, url).await?))
+}
+
+/// Reads a voice server's metrics as they are.
+///
+/// # Errors
+/// As [`metrics`].
+pub(crate) async fn metrics_text(http: &reqwest::Client, url: &str) -> Result<String> {
     let response = http.get(url).timeout(METRICS_MAX).send().await;
     let response = response.and_then(reqwest::Response::error_for_status);
-    let text = response
-        .with_context(|| format!("no metrics at {url}"))?
-        .text()
-        .await?;
-    Ok(sums(&text))
+    let response = response.with_context(|| format!("no metrics at {url}"))?;
+    Ok(response.text().await?)
 }
 
 /// What was counted between two readings.

@@ -72,6 +72,8 @@ impl World {
             },
             "quic": {
                 "binding": "127.0.0.1:0",
+                // A packet of the handshake that is lost comes again after a second at the earliest.
+                "connect_timeout": 30_000,
                 "certificate_file": files.certificate_file,
                 "privatekey_file": files.privatekey_file,
             },
@@ -231,7 +233,61 @@ async fn who_moves_leaves_and_comes_again_is_owed_nothing_for_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_relay_loses_nothing() {
+async fn calls_over_a_bad_network_stay_up_and_lose_what_it_takes() {
+    let world = World::start().await;
+    let more = [
+        "--data-channels",
+        "50",
+        "--duration",
+        "20",
+        "--warm-up",
+        "1",
+        "--look",
+        "5",
+        "--relay-loss",
+        "5",
+        "--relay-delay-ms",
+        "40",
+        "--relay-jitter-ms",
+        "30",
+        "--relay-duplicates",
+        "1",
+        "--relay-seed",
+        "1",
+    ];
+    let report = world.load(&more).await;
+    for transport in ["data-channel", "web-transport"] {
+        let figures = &report["by_transport"][transport];
+        let loss = figures["loss"].as_f64().expect("a number");
+        // Two ways through it: 9.75 %.
+        assert!((0.05..0.15).contains(&loss), "{transport}: {report:#}");
+        assert!(figures["reordered"].as_u64().expect("a number") > 0);
+        assert_eq!(figures["duplicates"], 0, "{report:#}");
+    }
+    let relay = &report["relay"];
+    for some in ["lost", "doubled"] {
+        assert!(relay[some].as_u64().expect("a number") > 0, "{relay:#}");
+    }
+    assert_eq!(relay["overflowed"], 0, "{relay:#}");
+    let course = report["course"].as_array().expect("looks");
+    assert_eq!(course.len(), 4);
+    for look in course {
+        assert_eq!(
+            (&look["present"], &look["clients"], &look["peers"]),
+            (&json!(8), &json!(8), &json!(8)),
+            "{look:#}"
+        );
+        assert!(look["forwards"]["count"].as_u64().expect("a number") > 0);
+    }
+    let generator = &report["generator"];
+    for none in ["ended", "thrown_out"] {
+        assert_eq!(generator[none], 0, "{report:#}");
+    }
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_floor_relay_loses_nothing() {
     let relay = env!("CARGO_BIN_EXE_voice-floor");
     let report = load(&["--floor", "--server-program", relay]).await;
     is_whole(&report);

@@ -12,6 +12,7 @@ mod node;
 mod odin_web;
 mod process;
 mod python;
+mod soak_lossy;
 mod tokens;
 
 use anyhow::{Result, bail};
@@ -95,6 +96,8 @@ enum Bench {
 enum Soak {
     /// Matchmakers over bridges that are killed and a Redis that is restarted, on a Fleet that fails; needs redis-server
     Matches(matches::Storm),
+    /// Calls of both transports over a network that loses, delays, reorders and doubles packets
+    Lossy(soak_lossy::Options),
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -144,6 +147,10 @@ fn main() -> Result<()> {
             what: Some(Soak::Matches(storm)),
             ..
         } => matches::soak(&storm),
+        Task::Soak {
+            what: Some(Soak::Lossy(options)),
+            ..
+        } => soak_lossy::soak(&options),
         Task::Fuzz { what, seconds } => match what {
             Fuzz::Bridge => load::fuzz_bridge(),
             Fuzz::GatewayApi => fuzz::crate_targets("gateway-api", seconds),

@@ -1,5 +1,5 @@
-//! The floor relay: see `voice_load::relay`.
+//! The floor relay: see [`voice_load::floor_relay`].
 
 fn main() -> std::io::Result<()> {
-    voice_load::relay()
+    voice_load::floor_relay()
 }

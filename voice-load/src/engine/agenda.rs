@@ -32,13 +32,13 @@ impl Agenda {
 
 /// A timer of the kernel, finer than the milliseconds of `epoll_wait`.
 #[derive(Debug)]
-pub(super) struct Alarm {
+pub(crate) struct Alarm {
     timer: TimerFd,
     set_to: Option<Instant>,
 }
 
 impl Alarm {
-    pub(super) fn new() -> io::Result<Self> {
+    pub(crate) fn new() -> io::Result<Self> {
         let timer = TimerFd::new(ClockId::CLOCK_MONOTONIC, TimerFlags::TFD_NONBLOCK)?;
         Ok(Self {
             timer,
@@ -46,12 +46,12 @@ impl Alarm {
         })
     }
 
-    pub(super) fn fd(&self) -> BorrowedFd<'_> {
+    pub(crate) fn fd(&self) -> BorrowedFd<'_> {
         self.timer.as_fd()
     }
 
     /// Rings at this time. One that has rung is silent from here on.
-    pub(super) fn set(&mut self, now: Instant, at: Option<Instant>) -> io::Result<()> {
+    pub(crate) fn set(&mut self, now: Instant, at: Option<Instant>) -> io::Result<()> {
         if at == self.set_to && at.is_none_or(|at| at > now) {
             return Ok(());
         }

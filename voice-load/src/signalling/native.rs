@@ -23,7 +23,7 @@ pub(super) async fn live(
     let engine = &common.engine;
     match common.plan.transport(peer) {
         Transport::Floor => {
-            let socket = PeerSocket::connect(common.doorman.floor()?)?;
+            let socket = common.connect(peer, common.doorman.floor()?)?;
             let session = Session::Floor(Floor::new(common.plan.room_of(peer)));
             engine
                 .tell(Command::Enter {
@@ -62,7 +62,7 @@ async fn connect(common: &Common, peer: u32, start: [f64; 3]) -> Result<(Session
         .context("the voice server's name")?
         .next();
     let remote = remote.with_context(|| format!("{address} has no address"))?;
-    let socket = PeerSocket::connect(remote)?;
+    let socket = common.connect(peer, remote)?;
     let way = Way {
         token: admission.token,
         room: admission.room,

@@ -24,7 +24,6 @@ use crate::{
     engine::Command,
     plan::Place,
     session::{Session, candidate},
-    socket::PeerSocket,
     target::Admission,
 };
 
@@ -99,7 +98,7 @@ async fn enter(common: &Common, peer: u32, start: [f64; 3]) -> Result<InRoom> {
     let answer = main.call("SetupWebRtc", map([("sdp", sdp.into())])).await?;
     let answer = answer["sdp"].as_str().context("no description")?;
     let remote = candidate(answer).context("the answer names no address for voice")?;
-    let socket = PeerSocket::connect(remote)?;
+    let socket = common.connect(peer, remote)?;
     let session = offer.answered(answer, socket.local(), remote)?;
     let session = Session::DataChannel(Box::new(session));
     common
