@@ -20,6 +20,7 @@ mod progress;
 mod quality;
 mod report;
 mod run;
+mod samples;
 mod server;
 mod session;
 mod signalling;

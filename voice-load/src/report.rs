@@ -30,6 +30,8 @@ pub struct Report {
     pub sent: u64,
     /// All listeners together.
     pub whole: Figures,
+    /// The same at the end of the time in which fewer talk, if there was one.
+    pub then: Option<Figures>,
     /// Listeners by what carries their voice.
     pub by_transport: BTreeMap<Transport, Figures>,
     /// Each listener.
@@ -154,6 +156,7 @@ pub struct GeneratorFigures {
 pub(crate) struct Seen {
     pub(crate) server: Option<ServerFigures>,
     pub(crate) metrics: Option<MetricsFigures>,
+    pub(crate) then: Option<Measured>,
     pub(crate) present: u32,
     pub(crate) warnings: Vec<String>,
 }
@@ -199,6 +202,10 @@ impl Report {
             elapsed_s: measured.elapsed.as_secs_f64(),
             sent: measured.sent,
             whole: whole.figures(),
+            then: seen
+                .then
+                .as_ref()
+                .map(|it| Sum::of_all(&it.heard).figures()),
             by_transport: by_transport
                 .into_iter()
                 .map(|(it, sum)| (it, sum.figures()))
@@ -292,6 +299,12 @@ impl Sum {
         sum
     }
 
+    fn of_all(heard: &[Heard]) -> Self {
+        let mut sum = Self::default();
+        heard.iter().for_each(|it| sum.add(it));
+        sum
+    }
+
     fn add(&mut self, heard: &Heard) {
         self.tally.add(heard.tally);
         self.misdelivered += heard.misdelivered;
@@ -379,6 +392,7 @@ pub(crate) mod tests {
                 packets_out: 190,
                 drops: [("late".to_owned(), 10)].into(),
             }),
+            then: None,
             present: 50,
             warnings: vec!["first".to_owned()],
         };
