@@ -12,7 +12,10 @@ mod node;
 mod odin_web;
 mod process;
 mod python;
+mod soak_crowd;
+mod soak_voice;
 mod tokens;
+mod voice_samples;
 
 use anyhow::{Result, bail};
 use clap::{Parser, Subcommand, ValueEnum};
@@ -95,6 +98,10 @@ enum Bench {
 enum Soak {
     /// Matchmakers over bridges that are killed and a Redis that is restarted, on a Fleet that fails; needs redis-server
     Matches(matches::Storm),
+    /// Half an hour of rooms that people enter and leave: nothing of them stays, and all that is counted was heard
+    Voice(soak_voice::Options),
+    /// Two thousand peers in one room: what there is no time for is shed, and voice is whole again when few talk
+    Crowd(soak_crowd::Options),
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -144,6 +151,14 @@ fn main() -> Result<()> {
             what: Some(Soak::Matches(storm)),
             ..
         } => matches::soak(&storm),
+        Task::Soak {
+            what: Some(Soak::Voice(options)),
+            ..
+        } => soak_voice::soak(&options),
+        Task::Soak {
+            what: Some(Soak::Crowd(options)),
+            ..
+        } => soak_crowd::soak(&options),
         Task::Fuzz { what, seconds } => match what {
             Fuzz::Bridge => load::fuzz_bridge(),
             Fuzz::GatewayApi => fuzz::crate_targets("gateway-api", seconds),
