@@ -38,7 +38,7 @@ const ENTER_MAX: Duration = Duration::from_secs(90);
 
 /// Peers on their way in at once: a server gives each 10 s from its joining to its room's stream, and shares its time
 /// among all of them.
-const COMING_MAX: u32 = 64;
+const COMING_MAX: u32 = 32;
 
 /// The end of the time in which fewer talk that is reported.
 const THEN_COUNTS: Duration = Duration::from_secs(5);

@@ -100,7 +100,7 @@ enum Soak {
     Matches(matches::Storm),
     /// Half an hour of rooms that people enter and leave: nothing of them stays, and all that is counted was heard
     Voice(soak_voice::Options),
-    /// Two thousand peers in one room: what there is no time for is shed, and voice is whole again when few talk
+    /// Two thousand peers in one room: what there is no time for is shed, and that ends when they fall silent
     Crowd(soak_crowd::Options),
 }
 
