@@ -4,6 +4,7 @@ use std::{fs, path::Path, sync::Arc};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use gateway_api::KeyPair;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use serde::Serialize;
 
 use crate::{
@@ -35,6 +36,7 @@ pub async fn command(options: Options) -> Result<String> {
     if let Some(objection) = plan.objection() {
         bail!("this cannot be run: {objection}");
     }
+    raise_file_limit();
     let target = Target::reach(&options)?;
     if options.find_limit {
         let search = find_limit(&target, &options, &plan).await?;
@@ -45,6 +47,15 @@ pub async fn command(options: Options) -> Result<String> {
     }
     let report = target.run(&plan).await?;
     give(&options, &report, table(&report))
+}
+
+/// A peer has up to three sockets, and shells often allow 1,024 files.
+fn raise_file_limit() {
+    let raised = getrlimit(Resource::RLIMIT_NOFILE)
+        .and_then(|(_, most)| setrlimit(Resource::RLIMIT_NOFILE, most, most));
+    if let Err(error) = raised {
+        tracing::warn!(%error, "the limit of open files stays as it is");
+    }
 }
 
 async fn find_limit(target: &Target, options: &Options, first: &Plan) -> Result<Search> {
@@ -119,6 +130,7 @@ impl Target {
             watched: Watched {
                 pid: options.pid,
                 metrics: options.metrics.clone(),
+                looks: options.looks()?,
             },
             _own: Own::Nothing,
         })
@@ -138,6 +150,7 @@ impl Target {
             watched: Watched {
                 pid: Some(server.pid()),
                 metrics: Some(server.metrics.clone()),
+                looks: options.looks()?,
             },
             _own: Own::Server(Box::new(server)),
         })
@@ -151,6 +164,7 @@ impl Target {
             watched: Watched {
                 pid: Some(floor.pid()),
                 metrics: None,
+                looks: options.looks()?,
             },
             _own: Own::Floor(floor),
         })

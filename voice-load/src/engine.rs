@@ -50,7 +50,9 @@ pub(crate) enum Command {
     Leave { peer: u32 },
     /// What counts begins now.
     Begin { begun: oneshot::Sender<()> },
-    /// Nobody talks any more.
+    /// Of each room only so many may talk from now on, the first ones.
+    Allow { talkers: u32 },
+    /// Nobody talks any more, and what counts is over.
     Hush { hushed: oneshot::Sender<()> },
     /// What counted.
     Report { report: oneshot::Sender<Measured> },

@@ -22,6 +22,7 @@ mod quality;
 mod relay;
 mod report;
 mod run;
+mod samples;
 mod server;
 mod session;
 mod signalling;

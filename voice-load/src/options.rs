@@ -1,13 +1,17 @@
 //! The command line of a load test.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
+use anyhow::{Result, ensure};
 use clap::Args;
 use gateway_api::AccessKey;
 
-use crate::limit::Bounds;
-use crate::plan::{Pattern, Place, Plan};
-use crate::relay::Link;
+use crate::{
+    limit::Bounds,
+    plan::{Pattern, Place, Plan},
+    relay::Link,
+    samples::Looks,
+};
 
 /// Put a voice server under load and say what its listeners got
 #[derive(Args, Clone, Debug)]
@@ -39,6 +43,15 @@ pub struct Options {
     /// Seconds that count
     #[arg(long, default_value_t = 10.0)]
     pub(crate) duration: f64,
+    /// Nobody talks before everybody is in
+    #[arg(long)]
+    pub(crate) silent_ramp: bool,
+    /// Seconds after those that count in which everybody stays, and fewer talk; the last of them are reported apart
+    #[arg(long, value_name = "SECONDS", default_value_t = 0.0)]
+    pub(crate) then: f64,
+    /// Peers of each room who talk then
+    #[arg(long, value_name = "TALKERS", default_value_t = 0, requires = "then")]
+    pub(crate) then_talkers: u32,
     /// Peers in a second that leave, and come again
     #[arg(long, default_value_t = 0.0)]
     pub(crate) churn: f64,
@@ -127,6 +140,16 @@ pub struct Options {
     #[arg(long, value_name = "FILE", requires = "find_limit")]
     pub(crate) chart: Option<PathBuf>,
 
+    /// Look at the server every so often, and write what it uses and shows then, each time a line of JSON
+    #[arg(long, value_name = "FILE", conflicts_with = "find_limit")]
+    pub(crate) samples: Option<PathBuf>,
+    /// Seconds between two of these looks
+    #[arg(long, default_value_t = 5.0, requires = "samples")]
+    pub(crate) sample_every: f64,
+    /// Seconds from when everybody has left to the last of them
+    #[arg(long, default_value_t = 10.0, requires = "samples")]
+    pub(crate) settle: f64,
+
     /// Write the report as JSON; - is standard output, and then there is nothing else on it
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,
@@ -151,6 +174,21 @@ impl Options {
         (!link.is_perfect()).then_some(link)
     }
 
+    /// # Errors
+    /// When a time is not one.
+    pub(crate) fn looks(&self) -> Result<Option<Looks>> {
+        let Some(file) = &self.samples else {
+            return Ok(None);
+        };
+        let every = Duration::try_from_secs_f64(self.sample_every)?;
+        ensure!(!every.is_zero(), "no time between two samples");
+        Ok(Some(Looks {
+            file: file.clone(),
+            every,
+            settle: Duration::try_from_secs_f64(self.settle)?,
+        }))
+    }
+
     pub(crate) fn plan(&self) -> Plan {
         Plan {
             rooms: self.rooms,
@@ -162,6 +200,9 @@ impl Options {
             ramp: self.ramp,
             warm_up_s: self.warm_up,
             duration_s: self.duration,
+            is_ramp_silent: self.silent_ramp,
+            then_s: self.then,
+            then_talkers: self.then_talkers,
             churn: self.churn,
             data_channel_percent: self.data_channels,
             is_floor: self.floor,

@@ -76,6 +76,12 @@ pub struct Plan {
     pub warm_up_s: f64,
     /// Talking that counts, in seconds.
     pub duration_s: f64,
+    /// Nobody talks before everybody is in.
+    pub is_ramp_silent: bool,
+    /// After what counts, with fewer who talk, in seconds.
+    pub then_s: f64,
+    /// Those of each room who talk then.
+    pub then_talkers: u32,
     /// Peers in a second that leave, and come again.
     pub churn: f64,
     /// Of a hundred peers, how many use a data channel; the others use WebTransport.
@@ -169,8 +175,8 @@ impl Plan {
                 format!("more than {PEERS_MAX} peers"),
             ),
             (
-                self.talkers > self.peers,
-                "more talkers than peers".to_owned(),
+                self.talkers > self.peers || self.then_talkers > self.talkers,
+                "more talkers than peers, or then more than before".to_owned(),
             ),
             (
                 !(1..=RATE_MAX).contains(&self.rate),
@@ -182,7 +188,10 @@ impl Plan {
             ),
             (percent > 100, "more than 100 percent".to_owned()),
             (
-                !(self.ramp > 0.0 && self.duration_s > 0.0 && self.warm_up_s >= 0.0),
+                !(self.ramp > 0.0
+                    && self.duration_s > 0.0
+                    && self.warm_up_s >= 0.0
+                    && self.then_s >= 0.0),
                 "a time that is not positive".to_owned(),
             ),
             (
@@ -225,6 +234,9 @@ pub(crate) mod tests {
             ramp: 100.0,
             warm_up_s: 0.0,
             duration_s: 1.0,
+            is_ramp_silent: false,
+            then_s: 0.0,
+            then_talkers: 0,
             churn: 0.0,
             data_channel_percent: 100,
             is_floor: false,
@@ -292,7 +304,7 @@ pub(crate) mod tests {
     #[test]
     fn a_plan_that_cannot_be_run_is_refused() {
         assert_eq!(plan().objection(), None);
-        let wrong: [fn(&mut Plan); 10] = [
+        let wrong: [fn(&mut Plan); 12] = [
             |it| it.rooms = 0,
             |it| it.peers = 1,
             |it| it.talkers = 11,
@@ -303,6 +315,8 @@ pub(crate) mod tests {
             |it| it.churn = f64::NAN,
             |it| it.look_s = 0.000_1,
             |it| it.look_s = f64::NAN,
+            |it| it.then_s = -1.0,
+            |it| it.then_talkers = 3,
         ];
         for (at, change) in wrong.iter().enumerate() {
             let mut plan = plan();

@@ -34,7 +34,7 @@ impl Bar {
         }
         let (present, peers) = (progress.present(), self.peers);
         let message = match stage {
-            Stage::Coming => format!("{present} of {peers} peers are in"),
+            Stage::Before | Stage::Coming => format!("{present} of {peers} peers are in"),
             Stage::WarmingUp | Stage::Counting => {
                 let now = Instant::now();
                 let began = self.began.get().unwrap_or(now);
@@ -46,7 +46,8 @@ impl Bar {
                 let heard = progress.heard.load(Ordering::Relaxed);
                 format!("{present} peers, {sent} packets said, {heard} heard")
             }
-            Stage::Leaving => "leaving".to_owned(),
+            Stage::Then => format!("{present} peers, few talk"),
+            Stage::Leaving | Stage::After => "leaving".to_owned(),
         };
         self.bar.set_message(message);
     }

@@ -32,6 +32,8 @@ pub struct Report {
     pub sent: u64,
     /// All listeners together.
     pub whole: Figures,
+    /// The same at the end of the time in which fewer talk, if there was one.
+    pub then: Option<Figures>,
     /// Listeners by what carries their voice.
     pub by_transport: BTreeMap<Transport, Figures>,
     /// Each listener.
@@ -164,6 +166,7 @@ pub struct GeneratorFigures {
 pub(crate) struct Seen {
     pub(crate) server: Option<ServerFigures>,
     pub(crate) metrics: Option<MetricsFigures>,
+    pub(crate) then: Option<Measured>,
     pub(crate) present: u32,
     pub(crate) ended: u32,
     pub(crate) thrown_out: u32,
@@ -215,6 +218,10 @@ impl Report {
             elapsed_s: measured.elapsed.as_secs_f64(),
             sent: measured.sent,
             whole: whole.figures(),
+            then: seen
+                .then
+                .as_ref()
+                .map(|it| Sum::of_all(&it.heard).figures()),
             by_transport: by_transport
                 .into_iter()
                 .map(|(it, sum)| (it, sum.figures()))
@@ -316,6 +323,12 @@ impl Sum {
         sum
     }
 
+    fn of_all(heard: &[Heard]) -> Self {
+        let mut sum = Self::default();
+        heard.iter().for_each(|it| sum.add(it));
+        sum
+    }
+
     fn add(&mut self, heard: &Heard) {
         self.tally.add(heard.tally);
         self.misdelivered += heard.misdelivered;
@@ -412,6 +425,7 @@ pub(crate) mod tests {
                 packets_out: 190,
                 drops: [("late".to_owned(), 10)].into(),
             }),
+            then: None,
             present: 50,
             ended: 0,
             thrown_out: 0,

@@ -7,6 +7,7 @@ use std::{
 
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use fastrand::Rng;
+use serde::Serialize;
 use tokio::{
     sync::mpsc,
     task::JoinSet,
@@ -20,6 +21,7 @@ use crate::{
     plan::Plan,
     relay::Relay,
     report::{MetricsFigures, Report, Seen, ServerFigures, ratio},
+    samples::{Looks, Sampler},
     session::Offers,
     signalling::{Common, Order, live},
     target::Doorman,
@@ -36,6 +38,13 @@ const STRAGGLERS: Duration = Duration::from_millis(1_000);
 /// Everybody must be in within this time after the last one set out.
 const ENTER_MAX: Duration = Duration::from_secs(90);
 
+/// Peers on their way in at once: a server gives each 10 s from its joining to its room's stream, and shares its time
+/// among all of them.
+const COMING_MAX: u32 = 32;
+
+/// The end of the time in which fewer talk that is reported.
+const THEN_COUNTS: Duration = Duration::from_secs(5);
+
 /// Between two looks at who is in.
 const LOOK: Duration = Duration::from_millis(20);
 
@@ -48,15 +57,24 @@ pub(crate) struct Watched {
     pub(crate) pid: Option<u32>,
     /// Address of its metrics.
     pub(crate) metrics: Option<String>,
+    /// It is to be looked at all the time.
+    pub(crate) looks: Option<Looks>,
 }
 
 /// How far a run is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub(crate) enum Stage {
+    /// Nobody is there yet.
+    Before,
     Coming,
     WarmingUp,
     Counting,
+    /// What counts is over, and fewer talk.
+    Then,
     Leaving,
+    /// Everybody has left, and the server had time to notice.
+    After,
 }
 
 /// Carries a plan out.
@@ -79,14 +97,29 @@ pub(crate) async fn run(
         offers: Arc::new(Offers::new()?),
         relay: plan.link.map(Relay::start).transpose()?.map(Arc::new),
     };
+    let sampler = match &watched.looks {
+        Some(looks) => Some(Sampler::start(looks, watched, &engine).await?),
+        None => None,
+    };
+    let tell = |stage, progress: &Progress| {
+        if let Some(sampler) = &sampler {
+            sampler.tell(stage);
+        }
+        tell(stage, progress);
+    };
     let mut crowd = Attendance::new(Arc::new(common), plan);
     let result = crowd.act(plan, watched, &tell).await;
     tell(Stage::Leaving, engine.progress());
     crowd.dismiss().await;
+    let sampled = match sampler {
+        Some(sampler) => sampler.end().await,
+        None => Ok(()),
+    };
     // An engine that has ended says so below.
     let _ = engine.tell(Command::Stop).await;
     let ended = tokio::task::spawn_blocking(move || thread.join()).await?;
     ended.map_err(|_| anyhow!("the thread that carries voice panicked"))??;
+    sampled?;
     result
 }
 
@@ -142,6 +175,10 @@ impl Attendance {
         sleep(STRAGGLERS).await;
         let after = look(&http, watched).await?;
         let measured = engine.ask(|report| Command::Report { report }).await?;
+        let then = match plan.then_s > 0.0 {
+            true => Some(self.go_on(plan, tell).await?),
+            false => None,
+        };
         let ended = engine.progress().ended();
         if ended > 0 {
             let why = engine.progress().failures().join("; ");
@@ -158,6 +195,7 @@ impl Attendance {
                 metrics: before
                     .zip(after)
                     .map(|(before, after)| usage::between(&before, &after)),
+                then,
                 present,
                 ended,
                 thrown_out: self.thrown_out,
@@ -168,13 +206,36 @@ impl Attendance {
         ))
     }
 
-    /// Lets everybody come, at the plan's pace, and waits until they are in.
+    /// What those hear who stay when fewer talk, at the end of that time.
+    async fn go_on(&mut self, plan: &Plan, tell: &impl Fn(Stage, &Progress)) -> Result<Measured> {
+        let engine = self.common.engine.clone();
+        let time = Duration::from_secs_f64(plan.then_s);
+        let counts = time.min(THEN_COUNTS);
+        let talkers = plan.then_talkers;
+        engine.tell(Command::Allow { talkers }).await?;
+        let before = time.saturating_sub(counts);
+        self.be_busy(plan, before, Stage::Then, tell).await?;
+        engine.ask(|begun| Command::Begin { begun }).await?;
+        self.be_busy(plan, counts, Stage::Then, tell).await?;
+        engine.ask(|hushed| Command::Hush { hushed }).await?;
+        sleep(STRAGGLERS).await;
+        Ok(engine.ask(|report| Command::Report { report }).await?)
+    }
+
+    /// Lets everybody come, at the plan's pace, and waits until they are in. So that each is in soon after it has set out,
+    /// no more are on their way than a server and we can serve at once.
     async fn come(&mut self, plan: &Plan, tell: &impl Fn(Stage, &Progress)) -> Result<()> {
         let engine = self.common.engine.clone();
         let mut pace = interval(Duration::from_secs_f64(1.0 / plan.ramp));
         pace.set_missed_tick_behavior(MissedTickBehavior::Burst);
         for peer in 0..plan.peer_count() {
             pace.tick().await;
+            let began = Instant::now();
+            while engine.progress().present() + COMING_MAX <= peer {
+                sleep(LOOK).await;
+                self.nobody_failed()?;
+                ensure!(began.elapsed() < ENTER_MAX, "nobody gets in any more");
+            }
             self.start(peer);
             self.nobody_failed()?;
             tell(Stage::Coming, engine.progress());
@@ -188,6 +249,10 @@ impl Attendance {
             if began.elapsed() > ENTER_MAX {
                 bail!("only {present} of {} peers got in", plan.peer_count());
             }
+        }
+        if plan.is_ramp_silent {
+            let talkers = plan.talkers;
+            engine.tell(Command::Allow { talkers }).await?;
         }
         Ok(())
     }

@@ -48,6 +48,14 @@ fn write_table(text: &mut String, report: &Report) -> std::fmt::Result {
     if report.by_transport.len() > 1 {
         line(text, "all", &report.whole)?;
     }
+    if let Some(then) = &report.then {
+        line(text, "then", then)?;
+    }
+    write_sides(text, report)
+}
+
+/// Server and generator.
+fn write_sides(text: &mut String, report: &Report) -> std::fmt::Result {
     let worst = &report.worst;
     writeln!(
         text,

@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, fs, io, time::Duration};
 
 use anyhow::{Context as _, Result};
+use serde::{Serialize, Serializer};
 
 use crate::report::MetricsFigures;
 
@@ -10,13 +11,18 @@ use crate::report::MetricsFigures;
 const METRICS_MAX: Duration = Duration::from_secs(5);
 
 /// A process at one moment.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, Serialize)]
 pub(crate) struct Usage {
-    /// Of all threads that there are.
+    /// Of all threads that there are, in seconds where it is written.
+    #[serde(rename = "processor_s", serialize_with = "seconds")]
     pub(crate) processor: Duration,
     pub(crate) resident_kib: u64,
     pub(crate) threads: u64,
     pub(crate) files: u64,
+}
+
+fn seconds<S: Serializer>(time: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_f64(time.as_secs_f64())
 }
 
 impl Usage {
@@ -63,6 +69,17 @@ pub(crate) async fn metrics(http: &reqwest::Client, url: &str) -> Result<Metrics
     Ok(sums(&metrics_text(http, url).await?))
 }
 
+/// Everything that a voice server shows, summed over what its series are told apart by, except by reason.
+pub(crate) type Series = BTreeMap<String, f64>;
+
+/// Reads all that a voice server shows.
+///
+/// # Errors
+/// As [`metrics`].
+pub(crate) async fn series(http: &reqwest::Client, url: &str) -> Result<Series> {
+    Ok(read_series(&metrics_text(http, url).await?))
+}
+
 /// Reads a voice server's metrics as they are.
 ///
 /// # Errors
@@ -87,34 +104,43 @@ pub(crate) fn between(before: &MetricsFigures, after: &MetricsFigures) -> Metric
     }
 }
 
+/// What begins the names of drops by reason.
+const DROPS: &str = "sfu_drops_total/";
+
 /// The sums over all shards in a text of Prometheus' form.
 fn sums(text: &str) -> MetricsFigures {
-    let mut figures = MetricsFigures::default();
-    let mut drops: BTreeMap<String, u64> = BTreeMap::new();
-    for line in text.lines() {
+    let series = read_series(text);
+    let whole = |name: &str| series.get(name).copied().unwrap_or_default() as u64;
+    let drops = series.iter().filter_map(|(name, count)| {
+        let reason = name.strip_prefix(DROPS)?;
+        Some((reason.to_owned(), *count as u64))
+    });
+    MetricsFigures {
+        packets_in: whole("sfu_packets_in_total"),
+        packets_out: whole("sfu_packets_out_total"),
+        drops: drops.collect(),
+    }
+}
+
+/// A series with a reason is `name/reason`; the buckets of histograms are left out, for their sums say nothing.
+fn read_series(text: &str) -> Series {
+    let mut all = Series::new();
+    for line in text.lines().filter(|line| !line.starts_with('#')) {
         let Some((series, value)) = line.rsplit_once(' ') else {
             continue;
         };
-        let Ok(value) = value.parse::<f64>() else {
+        let (name, labels) = series.split_once('{').unwrap_or((series, ""));
+        let (Ok(value), false) = (value.parse::<f64>(), name.ends_with("_bucket")) else {
             continue;
         };
-        let value = value as u64;
-        let (name, labels) = series.split_once('{').unwrap_or((series, ""));
-        match name {
-            "sfu_packets_in_total" => figures.packets_in += value,
-            "sfu_packets_out_total" => figures.packets_out += value,
-            "sfu_drops_total" => {
-                let reason = labels
-                    .split("reason=\"")
-                    .nth(1)
-                    .and_then(|it| it.split('"').next());
-                *drops.entry(reason.unwrap_or("?").to_owned()).or_default() += value;
-            }
-            _ => {}
-        }
+        let reason = labels.split_once("reason=\"").map(|(_, rest)| rest);
+        let name = match reason.and_then(|rest| rest.split('"').next()) {
+            Some(reason) => format!("{name}/{reason}"),
+            None => name.to_owned(),
+        };
+        *all.entry(name).or_default() += value;
     }
-    figures.drops = drops;
-    figures
+    all
 }
 
 #[cfg(test)]

@@ -12,8 +12,11 @@ mod node;
 mod odin_web;
 mod process;
 mod python;
+mod soak_crowd;
 mod soak_lossy;
+mod soak_voice;
 mod tokens;
+mod voice_samples;
 
 use anyhow::{Result, bail};
 use clap::{Parser, Subcommand, ValueEnum};
@@ -98,6 +101,10 @@ enum Soak {
     Matches(matches::Storm),
     /// Calls of both transports over a network that loses, delays, reorders and doubles packets
     Lossy(soak_lossy::Options),
+    /// Half an hour of rooms that people enter and leave: nothing of them stays, and all that is counted was heard
+    Voice(soak_voice::Options),
+    /// Two thousand peers in one room: what there is no time for is shed, and that ends when they fall silent
+    Crowd(soak_crowd::Options),
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -151,6 +158,14 @@ fn main() -> Result<()> {
             what: Some(Soak::Lossy(options)),
             ..
         } => soak_lossy::soak(&options),
+        Task::Soak {
+            what: Some(Soak::Voice(options)),
+            ..
+        } => soak_voice::soak(&options),
+        Task::Soak {
+            what: Some(Soak::Crowd(options)),
+            ..
+        } => soak_crowd::soak(&options),
         Task::Fuzz { what, seconds } => match what {
             Fuzz::Bridge => load::fuzz_bridge(),
             Fuzz::GatewayApi => fuzz::crate_targets("gateway-api", seconds),

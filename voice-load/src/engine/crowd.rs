@@ -379,9 +379,9 @@ impl<'a> Crowd<'a> {
         self.counted = Counted::new();
     }
 
-    /// Nobody talks any more.
-    pub(super) fn hush(&mut self) {
-        self.talkers.hush();
+    /// Only so many of each room may talk.
+    pub(super) fn allow(&mut self, talkers: u32) {
+        self.talkers.allow(&self.plan, Instant::now(), talkers);
     }
 
     /// What counted, with nothing about our own time.

@@ -126,8 +126,9 @@ impl Desk<'_> {
                 // Whoever asked may have gone; the same below.
                 let _ = begun.send(());
             }
+            Command::Allow { talkers } => self.crowd.allow(talkers),
             Command::Hush { hushed } => {
-                self.crowd.hush();
+                self.crowd.allow(0);
                 self.ended = Spent::now()?;
                 let _ = hushed.send(());
             }

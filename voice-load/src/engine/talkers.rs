@@ -38,7 +38,8 @@ pub(super) struct Talkers {
     due: Agenda,
     /// All phases are counted from here.
     epoch: Instant,
-    is_hushed: bool,
+    /// How many of a room may talk, the first ones.
+    allowed: u32,
 }
 
 impl Talkers {
@@ -57,7 +58,10 @@ impl Talkers {
             interval: plan.interval(),
             due: Agenda::default(),
             epoch,
-            is_hushed: false,
+            allowed: match plan.is_ramp_silent {
+                true => 0,
+                false => plan.talkers,
+            },
         }
     }
 
@@ -109,9 +113,16 @@ impl Talkers {
         }
     }
 
-    /// Nobody talks any more.
-    pub(super) fn hush(&mut self) {
-        self.is_hushed = true;
+    /// Only so many of each room may talk, the first ones.
+    pub(super) fn allow(&mut self, plan: &Plan, now: Instant, talkers: u32) {
+        self.allowed = talkers;
+        for room in 0..plan.rooms {
+            for place in 0..talkers.min(plan.talkers) {
+                if self.is_active(room, place) {
+                    self.start(plan, now, room, place);
+                }
+            }
+        }
     }
 
     /// The next packet whose time has come.
@@ -120,7 +131,8 @@ impl Talkers {
             let Some(talker) = self.all.get_mut(index as usize) else {
                 continue;
             };
-            if !talker.is_active || self.is_hushed {
+            let is_allowed = index % self.talkers_of_a_room < self.allowed;
+            if !talker.is_active || !is_allowed {
                 talker.is_noted = false;
                 continue;
             }
@@ -190,8 +202,26 @@ mod tests {
         assert_eq!(said(&mut talkers, epoch + 200 * MS), []);
         talkers.start(&plan, epoch + 201 * MS, 0, 0);
         assert_eq!(said(&mut talkers, epoch + 225 * MS), [(0, 1, 0)]);
-        talkers.hush();
+        talkers.allow(&plan, epoch + 226 * MS, 0);
         assert_eq!(said(&mut talkers, epoch + 300 * MS), []);
         assert_eq!(talkers.first(), None);
+    }
+
+    #[test]
+    fn only_those_who_may_talk_do_and_others_again_when_they_may() {
+        let (plan, epoch) = (plan(), Instant::now());
+        let plan = Plan {
+            is_ramp_silent: true,
+            ..plan
+        };
+        let mut talkers = Talkers::new(&plan, epoch);
+        for place in 0..2 {
+            talkers.start(&plan, epoch, 0, place);
+        }
+        assert_eq!(said(&mut talkers, epoch + 59 * MS), []);
+        talkers.allow(&plan, epoch + 59 * MS, 1);
+        assert_eq!(said(&mut talkers, epoch + 79 * MS), [(0, 0, 0)]);
+        talkers.allow(&plan, epoch + 79 * MS, 2);
+        assert_eq!(said(&mut talkers, epoch + 99 * MS), [(0, 1, 0), (1, 0, 0)]);
     }
 }
