@@ -188,10 +188,14 @@ impl<'a> Crowd<'a> {
         while let Some(due) = self.talkers.due(now) {
             self.say(due);
         }
-        while let Some((_, peer)) = self.sessions_due.due(now) {
+        while let Some((at, peer)) = self.sessions_due.due(now) {
             let Some(Some(it)) = self.peers.get_mut(peer as usize) else {
                 continue;
             };
+            if it.noted_at != Some(at) {
+                // An earlier time took its place. To note it again would keep it for ever.
+                continue;
+            }
             it.noted_at = None;
             if it.asked_at.is_some_and(|at| at <= now) {
                 it.session.handle_timeout(now);
