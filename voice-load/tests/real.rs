@@ -287,6 +287,41 @@ async fn calls_over_a_bad_network_stay_up_and_lose_what_it_takes() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_run_is_watched_from_before_anybody_comes_until_everybody_has_left() {
+    let world = World::start().await;
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("samples.jsonl");
+    let mut more = vec!["--samples", file.to_str().expect("a path")];
+    more.extend(["--sample-every", "0.1", "--settle", "2"]);
+    more.extend(["--silent-ramp", "--then", "1", "--then-talkers", "1"]);
+    let report = world.load(&more).await;
+    is_whole(&report);
+    let then = &report["then"];
+    assert!(then["expected"].as_u64().expect("a number") > 0);
+    assert_eq!(then["lost"], 0, "{report:#}");
+    let text = std::fs::read_to_string(&file).expect("samples");
+    let samples = text.lines().map(serde_json::from_str::<Value>);
+    let samples: Vec<_> = samples.map(|it| it.expect("JSON")).collect();
+    let mut stages: Vec<_> = samples.iter().map(|it| it["stage"].to_string()).collect();
+    stages.dedup();
+    for stage in ["before", "counting", "then", "after"] {
+        assert!(stages.contains(&format!("\"{stage}\"")), "{stages:?}");
+    }
+    let silent = samples.iter().filter(|it| it["stage"] == "coming");
+    assert!(silent.clone().all(|it| it["sent"] == 0), "{samples:#?}");
+    let last = samples.last().expect("samples");
+    let metric = |name: &str| last["metrics"][name].as_f64();
+    assert!(last["process"]["files"].as_u64().expect("a number") > 3);
+    for gauge in ["sfu_peers", "sfu_rooms", "sfu_shard_stream_budget"] {
+        assert_eq!(metric(gauge), Some(0.0), "{gauge}: {last:#}");
+    }
+    assert_eq!(metric("sfu_packets_in_total"), last["sent"].as_f64());
+    assert_eq!(metric("sfu_packets_out_total"), last["heard"].as_f64());
+    assert_eq!(metric("sfu_drops_total/late"), Some(0.0));
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_floor_relay_loses_nothing() {
     let relay = env!("CARGO_BIN_EXE_voice-floor");
     let report = load(&["--floor", "--server-program", relay]).await;

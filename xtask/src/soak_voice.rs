@@ -43,6 +43,13 @@ const GROWTH_MAX: f64 = 0.01;
 /// Share of packets that may be under way or in the kernel when somebody leaves: neither side counts them then.
 const UNDER_WAY_MAX: f64 = 0.001;
 
+/// Share of what the server has sent that its clients may miss: when they have no time, their sockets overflow, and sessions
+/// give up on what was not acknowledged.
+const CLIENTS_MISS_MAX: f64 = 0.005;
+
+/// Share of the looks that may have had no answer in time, when the machine has other things to do.
+const UNANSWERED_MAX: f64 = 0.01;
+
 /// Share of what was owed to listeners that the server may drop when the machine has other things to do.
 const LOSS_MAX: f64 = 0.01;
 
@@ -155,7 +162,10 @@ impl<'a> Judge<'a> {
 
     fn faults(mut self) -> Vec<String> {
         let away = self.samples.iter().filter(|it| !it.is_whole()).count();
-        self.check(away == 0, || format!("it did not answer {away} times"));
+        let away_max = self.samples.len() as f64 * UNANSWERED_MAX;
+        self.check(away as f64 <= away_max && self.last.is_whole(), || {
+            format!("it did not answer {away} times")
+        });
         self.what_stays();
         self.growth();
         self.churn();
@@ -231,26 +241,46 @@ impl<'a> Judge<'a> {
         });
     }
 
-    /// The server's account beside the one of its clients.
+    /// The server's account beside the one of its clients: what does not get from one count to the next was dropped.
     fn counters(&mut self) {
         let last = self.last;
         let metric = |name| last.metric(name).unwrap_or(f64::NAN);
         let client = |name| last.number(name).unwrap_or(f64::NAN);
-        let forwarded = metric("billing_voice_outgoing_bytes") / f64::from(PACKET_BYTES);
+        let billed = |name| metric(name) / f64::from(PACKET_BYTES);
         let (came, out) = (
             metric("sfu_packets_in_total"),
             metric("sfu_packets_out_total"),
         );
+        let dropped = last.drops();
         let accounts = [
-            ("said and taken in", client("/sent"), came),
-            ("forwarded and sent", forwarded, out),
-            ("sent and heard", out, client("/heard")),
+            ("said and taken in", client("/sent"), came, dropped),
+            (
+                "taken in and forwarded",
+                came,
+                billed("billing_voice_incoming_bytes"),
+                dropped,
+            ),
+            (
+                "given to receivers and sent",
+                billed("billing_voice_outgoing_bytes"),
+                out,
+                dropped,
+            ),
+            (
+                "sent and heard",
+                out,
+                client("/heard"),
+                out * CLIENTS_MISS_MAX,
+            ),
         ];
-        for (what, before, after) in accounts {
+        say(&format!("dropped in all: {dropped:.0}"));
+        for (what, before, after, explained) in accounts {
             say(&format!("{what}: {before:.0}, {after:.0}"));
-            let most = before * UNDER_WAY_MAX;
-            self.check(before > 0.0 && (before - after).abs() <= most, || {
-                format!("{what} differ: {before:.0} and {after:.0}")
+            let under_way = before * UNDER_WAY_MAX;
+            let missing = before - after;
+            let is_right = (-under_way..=under_way + explained).contains(&missing);
+            self.check(before > 0.0 && is_right, || {
+                format!("{what} differ: {before:.0} and {after:.0}, {dropped:.0} dropped")
             });
         }
     }
@@ -341,6 +371,8 @@ mod tests {
                     "sfu_connections_total": 100.0 + 2.0 * seconds,
                     "sfu_packets_in_total": 1_000,
                     "sfu_packets_out_total": 7_000,
+                    "billing_voice_incoming_bytes": 100_000,
+                    "sfu_drops_total/stale": 0,
                     "billing_voice_outgoing_bytes": 700_000,
                 },
             });
@@ -379,7 +411,7 @@ mod tests {
 
     #[test]
     fn each_thing_that_stays_grows_or_is_counted_wrong_is_a_fault() {
-        let wrong: [Wrong; 9] = [
+        let wrong: [Wrong; 12] = [
             ("sfu_rooms is", |stage, _, it| {
                 if stage == "after" {
                     it["metrics"]["sfu_rooms"] = json!(1);
@@ -408,7 +440,17 @@ mod tests {
                 }
             }),
             ("said and taken in", |_, _, it| it["sent"] = json!(1_002)),
-            ("sent and heard", |_, _, it| it["heard"] = json!(6_990)),
+            ("sent and heard", |_, _, it| it["heard"] = json!(6_950)),
+            ("taken in and", |_, _, it| {
+                it["metrics"]["billing_voice_incoming_bytes"] = json!(90_000);
+            }),
+            ("given to receivers", |_, _, it| {
+                it["metrics"]["billing_voice_outgoing_bytes"] = json!(710_000);
+                it["metrics"]["sfu_drops_total/stale"] = json!(90);
+            }),
+            ("given to receivers", |_, _, it| {
+                it["metrics"]["billing_voice_outgoing_bytes"] = json!(600_000);
+            }),
         ];
         for (fault, spoil) in wrong {
             let found = faults(&run_with(spoil), &report());
@@ -417,6 +459,16 @@ mod tests {
                 "{fault}: {found:?}"
             );
         }
+    }
+
+    #[test]
+    fn what_the_server_says_it_dropped_is_accounted_for() {
+        let samples = run_with(|_, _, it| {
+            it["sent"] = json!(1_020);
+            it["metrics"]["sfu_drops_total/stale"] = json!(100);
+            it["metrics"]["billing_voice_outgoing_bytes"] = json!(709_000);
+        });
+        assert_eq!(faults(&samples, &report()), [""; 0]);
     }
 
     #[test]

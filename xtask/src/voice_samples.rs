@@ -28,6 +28,15 @@ impl Sample {
         self.0["metrics"][name].as_f64()
     }
 
+    /// Voice packets that were dropped, for whatever reason.
+    pub(crate) fn drops(&self) -> f64 {
+        let metrics = self.0["metrics"].as_object().into_iter().flatten();
+        metrics
+            .filter(|(name, _)| name.starts_with("sfu_drops_total/"))
+            .filter_map(|(_, count)| count.as_f64())
+            .sum()
+    }
+
     /// The server was there, and answered.
     pub(crate) fn is_whole(&self) -> bool {
         self.0["process"].is_object() && self.0["metrics"].is_object()
