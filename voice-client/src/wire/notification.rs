@@ -220,6 +220,7 @@ mod tests {
         let theirs = sfu_core::MediaInfo {
             id: sfu_core::MediaId::new(300).unwrap(),
             properties: properties.into(),
+            paused: false,
         };
         let ours = RemoteMedia {
             id: MediaId::new(300).unwrap(),

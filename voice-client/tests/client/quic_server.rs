@@ -281,6 +281,7 @@ fn joined(peer: u32) -> Event {
     let media_info = MediaInfo {
         id: media(OTHER_MEDIA.into()),
         properties: Bytes::from_static(&[0x80]),
+        paused: false,
     };
     let other = PeerInfo {
         id: PeerId::new(OTHER_PEER).expect("an id"),

@@ -89,7 +89,7 @@ mod tests {
         let mut flight = Flight::default();
         let mut take =
             |sent, verdict, name| flight.take(now + sent, verdict, 0, Direction::ToPeer, &[name]);
-        assert!(take(MS * 0, Verdict::Once(MS * 70), 1));
+        assert!(take(Duration::ZERO, Verdict::Once(MS * 70), 1));
         assert!(take(MS * 20, Verdict::Once(MS * 10), 2));
         assert!(take(MS * 21, Verdict::Lost, 3));
         assert!(take(MS * 22, Verdict::Twice(MS * 60, MS * 8), 4));
