@@ -148,6 +148,9 @@ impl Counted {
 /// Within the bounds that the median lies between, times are taken to be spread evenly. One beyond all bounds is taken
 /// to be the last of them.
 fn median_us(below: &[(u64, u64)], count: u64) -> f64 {
+    if count == 0 {
+        return 0.0;
+    }
     let half = count as f64 / 2.0;
     let mut from = (0, 0);
     for (bound, until) in below {
