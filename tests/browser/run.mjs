@@ -109,6 +109,14 @@ const gen = () => new TokenGenerator(opt.key);
 // clients are placed at the same point unless a scenario says otherwise, so that culling cannot interfere
 const ORIGIN = () => (opt.sdkSrc ? [0, 0, 0] : [0, 0]);
 const tok = (room, user, o) => gen().createToken(room, user, o);
+// what opens the room on the voice server itself, for clients that ask no gateway of their own
+async function admission(room, user) {
+  if (opt.standalone) return tok(room, user, { audience: 'sfu' });
+  const answer = await browserCtx.request.post(opt.gateway, { headers: { authorization: `Bearer ${tok(room, user)}` }, data: { jsonrpc: '2.0', id: 1, method: 'Connect', params: {} } });
+  const { result, error } = await answer.json();
+  must(result, `the gateway refused ${user}: ${JSON.stringify(error)}`);
+  return result.token;
+}
 let roomNo = 0;
 const newRoom = (n) => `${n}-${process.pid}-${++roomNo}-${crypto.randomBytes(3).toString('hex')}`;
 
@@ -495,16 +503,16 @@ const S = {
   // a page over WebTransport, the real web client over its data channel, and a native program: one room
   'three-transports': async () => {
     if (!opt.quic || !opt.hash || !opt.native) return { skip: 'needs --quic, --certificate-sha256 and --native' };
-    const room = newRoom('tt'), token = (user) => tok(room, user, { audience: 'sfu' });
+    const room = newRoom('tt');
     const page = await browserCtx.newPage();
     try {
       await page.goto(new URL('/native', pageUrl).href);
       await page.waitForFunction('window.N && window.N.ready');
-      const own = await deadline(page.evaluate((o) => window.N.join(o), { address: opt.quic, hash: opt.hash, token: token('page'), room, user: 'page' }), 8000, 'the page did not join over WebTransport');
+      const own = await deadline(page.evaluate((o) => window.N.join(o), { address: opt.quic, hash: opt.hash, token: await admission(room, 'page'), room, user: 'page' }), 8000, 'the page did not join over WebTransport');
       return await withClients(['A'], async (A) => {
         await A.enter(room, at());
         const a = await A.call('talk', freq(0));
-        const native = nativeVoice(room, token('native'), opt.seconds + 4);
+        const native = nativeVoice(room, await admission(room, 'native'), opt.seconds + 4);
         const media = await deadline(native.media, 8000, 'the native program did not join');
         await page.evaluate(() => window.N.talk());
         await sleep(1500);
