@@ -4,7 +4,6 @@
 //! A room lives on one shard, and so does a session, mostly the same one. Where they differ (a token for rooms with
 //! nothing in common) packets cross once, over a queue that drops when it is full.
 
-mod backlog;
 mod demux;
 mod inbox;
 mod outlet;
@@ -16,6 +15,7 @@ mod sessions;
 mod socket;
 mod voice;
 mod webrtc;
+mod window;
 mod worker;
 
 #[cfg(fuzzing)]

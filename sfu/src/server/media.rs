@@ -108,7 +108,7 @@ pub(super) async fn start(
                 })
             }),
         };
-        let settings = shard_settings(config, ShardNumber(number), offered.clone());
+        let settings = shard_settings(config, ShardNumber(number));
         let counters = Arc::clone(&metrics.shards()[usize::from(number)]);
         let metrics = Arc::clone(metrics);
         let thread = start_thread(settings, sockets, inboxes.clone(), counters, metrics);
@@ -143,11 +143,7 @@ pub(super) fn quic_tls(files: &Tls) -> Result<QuicTls, SettingsError> {
     QuicTls::new(&tls).map_err(|error| SettingsError::Whole(error.to_string()))
 }
 
-fn shard_settings(
-    config: &Config,
-    number: ShardNumber,
-    candidates: Vec<SocketAddr>,
-) -> ShardSettings {
+fn shard_settings(config: &Config, number: ShardNumber) -> ShardSettings {
     let limit = &config.limit;
     ShardSettings {
         number,
@@ -158,7 +154,6 @@ fn shard_settings(
         },
         bundle_time: config.internal.bundle_events,
         voice_coalescing: config.internal.voice_coalescing,
-        candidates,
         hanging_call: config.internal.log_hanging_api_calls,
         log_rejected: config.internal.log_rejected_api_calls,
     }

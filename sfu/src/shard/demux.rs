@@ -1,6 +1,6 @@
 //! Which session a packet of the shared socket belongs to, and on which shard that is.
 
-use str0m::ice::StunMessage;
+use is::stun::StunMessage;
 
 use super::ShardNumber;
 

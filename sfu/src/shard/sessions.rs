@@ -23,7 +23,7 @@ use super::{
     session::{Session, Waiting},
     socket::Packets,
     voice::VoicePacket,
-    webrtc::{Offer, WebRtcSession, destination},
+    webrtc::{Offer, Scratch},
 };
 
 /// Addresses one client may send from at the same time: its candidates, and those of a network it changes to. The
@@ -43,14 +43,6 @@ const PACKET_BYTES: usize = 1_000;
 
 /// Ticks in the time that voice is held: how often packets are taken then.
 const TICKS: u32 = 5;
-
-/// Bytes of a packet of WebRTC in which no voice fits: a DTLS record (37 bytes with its seal), an SCTP packet (12) with one
-/// chunk of data (16) and the shortest voice datagram (15, see [`sfu_core::wire::datagram`]). Acknowledgements are
-/// shorter.
-const VOICE_RECORD_BYTES: usize = 80;
-
-/// How long an acknowledgement may wait for its session to be polled for another reason.
-const LOOK_TIME: Duration = Duration::from_millis(5);
 
 /// The number of a session on its shard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -93,8 +85,6 @@ struct Entry {
     waiting: Waiting,
     /// Until when its voice waits for more to go with.
     held_until: Option<Instant>,
-    /// Until when it must be polled, for an acknowledgement that came.
-    look_until: Option<Instant>,
     /// Whether it counts as a connection without a session.
     is_beginning: bool,
 }
@@ -112,10 +102,17 @@ impl Entry {
             is_touched: false,
             waiting: Waiting::default(),
             held_until: None,
-            look_until: None,
             is_beginning: false,
         }
     }
+}
+
+/// A packet of the shared socket.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Arrived<'a> {
+    pub(super) source: SocketAddr,
+    pub(super) bytes: &'a [u8],
+    pub(super) arrived: Instant,
 }
 
 /// A voice packet that a session received.
@@ -142,24 +139,21 @@ pub(super) struct Sessions {
     by_address: HashMap<SocketAddr, SessionNumber>,
     by_connection: ByNumber<ConnectionId, SessionNumber>,
     by_handle: Vec<Option<SessionNumber>>,
-    candidates: Vec<SocketAddr>,
     quic: Option<QuicEndpoint>,
     timers: BinaryHeap<Reverse<(Instant, SessionNumber)>>,
     touched: Vec<SessionNumber>,
     /// Sessions whose voice waits for more, by the time it goes.
     held: VecDeque<(Instant, SessionNumber)>,
-    /// Sessions that acknowledgements came for, by the time they must be polled.
-    looks: VecDeque<(Instant, SessionNumber)>,
     /// How long voice waits for more to go with; zero sends it at once.
     pub(super) hold: Duration,
     /// Voice for rooms of clients that have not negotiated a session yet: they can be in a room without one.
     unconnected: HashMap<ClientId, HashMap<MediaId, Place>>,
+    scratch: Scratch,
 }
 
 impl Sessions {
-    pub(super) fn new(candidates: Vec<SocketAddr>, quic: Option<QuicEndpoint>) -> Self {
+    pub(super) fn new(quic: Option<QuicEndpoint>) -> Self {
         Self {
-            candidates,
             quic,
             ..Self::default()
         }
@@ -167,16 +161,14 @@ impl Sessions {
 
     /// A client's WebRTC session begins; one that it had before ends, and what belongs to the client stays.
     pub(super) fn connect(&mut self, now: Instant, offer: Offer) {
-        let client = offer.client;
+        let Offer { client, session } = offer;
         let medias = match self.by_client.get(&client) {
             Some(number) => self.remove(*number).map(|entry| entry.medias),
             None => self.unconnected.remove(&client),
         };
-        let session = WebRtcSession::new(offer);
         let user_fragment = session.user_fragment.clone();
         let mut entry = Entry::new(now, Some(client), Session::WebRtc(Box::new(session)));
         entry.medias = medias.unwrap_or_default();
-        entry.session.handle_timeout(now);
         let number = self.insert(entry);
         self.by_client.insert(client, number);
         self.by_user_fragment.insert(user_fragment, number);
@@ -312,37 +304,37 @@ impl Sessions {
         Ok(())
     }
 
-    /// Gives a packet to its session.
+    /// Gives a packet to its session, and takes the voice out of it.
     pub(super) fn receive(
         &mut self,
         now: Instant,
         number: SessionNumber,
-        source: SocketAddr,
-        bytes: &[u8],
-        arrived: Instant,
+        packet: Arrived<'_>,
+        packets: &mut Packets,
+        voice: &mut Vec<Voice>,
     ) -> Result<(), DropReason> {
-        let destination =
-            destination(&self.candidates, source).ok_or(DropReason::UnknownAddress)?;
         let entry = self.entries.get_mut(number.0).and_then(Option::as_mut);
         let entry = entry.ok_or(DropReason::UnknownAddress)?;
         let Session::WebRtc(session) = &mut entry.session else {
             return Err(DropReason::UnknownAddress);
         };
         entry.heard = now;
-        let result = session.receive(now, source, destination, bytes);
-        let is_short = bytes.len() < VOICE_RECORD_BYTES && session.is_open();
-        if is_short && !self.hold.is_zero() {
-            // It is looked at when voice goes out next, which is soon on a shard that holds voice.
-            if entry.look_until.is_none() {
-                let until = now + LOOK_TIME;
-                entry.look_until = Some(until);
-                self.looks.push_back((until, number));
-            }
-            return result;
+        let Arrived {
+            source,
+            bytes,
+            arrived,
+        } = packet;
+        let heard = |bytes: &[u8]| {
+            voice.push(Voice {
+                session: number,
+                arrived,
+                bytes: Bytes::copy_from_slice(bytes),
+            });
+        };
+        if session.receive(now, source, bytes, &mut self.scratch, packets, heard)? {
+            self.touch(number);
         }
-        entry.arrived = Some(entry.arrived.map_or(arrived, |first| first.min(arrived)));
-        self.touch(number);
-        result
+        Ok(())
     }
 
     /// Gives a packet of the QUIC socket to its connection, or begins one.
@@ -444,7 +436,7 @@ mod tests {
     fn sessions(now: Instant, clients: u64) -> (Sessions, Vec<SessionNumber>) {
         let candidate: SocketAddr = "192.0.2.7:8844".parse().unwrap();
         let offers = Offers::new(vec![candidate]).unwrap();
-        let mut sessions = Sessions::new(vec![candidate], None);
+        let mut sessions = Sessions::new(None);
         let connect = |client| {
             let accepted = offers.accept(now, ShardNumber(0), ClientId(client), OFFER);
             let (offer, _) = accepted.unwrap();

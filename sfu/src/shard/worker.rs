@@ -33,7 +33,7 @@ use super::{
     quic::{self, QuicEndpoint},
     rooms::Rooms,
     session::Sent,
-    sessions::{Outbox, Sessions, Voice},
+    sessions::{Arrived, Outbox, Sessions, Voice},
     socket::{BATCH, Received, Wire},
 };
 use crate::metrics::{Metrics, Queue, ShardCounters};
@@ -66,8 +66,6 @@ pub(crate) struct ShardSettings {
     pub(crate) bundle_time: Duration,
     /// How long voice waits for more to go with while the shard is busy.
     pub(crate) voice_coalescing: Duration,
-    /// Our addresses as clients know them.
-    pub(crate) candidates: Vec<SocketAddr>,
     /// Calls that take longer are told in the log.
     pub(crate) hanging_call: Option<Duration>,
     /// Refused calls are told in the log.
@@ -142,7 +140,7 @@ impl Shard {
             inboxes,
             counters,
             metrics,
-            sessions: Sessions::new(settings.candidates.clone(), endpoint),
+            sessions: Sessions::new(endpoint),
             rooms: Rooms::new(settings.number, settings.limits, settings.bundle_time),
             foreign: HashMap::new(),
             outbox: Outbox::default(),
@@ -236,6 +234,8 @@ impl Shard {
             webrtc: Some(wire),
             sessions,
             foreign,
+            outbox,
+            voice,
             inboxes,
             counters,
             settings,
@@ -265,7 +265,12 @@ impl Shard {
             );
             let result = match owner {
                 Ok(Owner::Here(number)) => {
-                    sessions.receive(now, number, packet.source, packet.bytes, arrived)
+                    let packet = Arrived {
+                        source: packet.source,
+                        bytes: packet.bytes,
+                        arrived,
+                    };
+                    sessions.receive(now, number, packet, &mut outbox.webrtc, voice)
                 }
                 Ok(Owner::There(shard)) => {
                     let packet = Handed::Raw {
@@ -358,7 +363,14 @@ impl Shard {
                             // What does not fit is learned with the client's next check.
                             let _ = hand(&self.inboxes, from, Handed::Owned { source, shard });
                         }
-                        self.sessions.receive(now, number, source, &bytes, arrived)
+                        let packet = Arrived {
+                            source,
+                            bytes: &bytes,
+                            arrived,
+                        };
+                        let packets = &mut self.outbox.webrtc;
+                        self.sessions
+                            .receive(now, number, packet, packets, &mut self.voice)
                     }
                     // It has crossed once; the other shard was wrong about whose it is.
                     Ok(Owner::There(_)) => Err(DropReason::UnknownAddress),

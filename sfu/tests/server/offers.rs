@@ -26,7 +26,10 @@ async fn descriptions_that_are_none_are_refused() {
     let only_channel = "the offer must be one data channel and nothing else";
     for (sdp, error) in [
         (String::new(), only_channel),
-        ("m=application ".to_owned(), "invalid sdp"),
+        (
+            "m=application ".to_owned(),
+            "invalid sdp: no data channel over UDP",
+        ),
         (OFFER.replace("m=application", "m=audio"), only_channel),
         (format!("{OFFER}{section}"), only_channel),
         (
@@ -39,11 +42,11 @@ async fn descriptions_that_are_none_are_refused() {
         ),
         (
             OFFER.replace("a=fingerprint", "a=finger"),
-            "the offer cannot be answered",
+            "invalid sdp: no fingerprint",
         ),
         (
             OFFER.replace("a=ice-pwd", "a=ice"),
-            "the offer cannot be answered",
+            "invalid sdp: no ICE credentials",
         ),
     ] {
         let start: String = sdp.chars().take(60).collect();
@@ -112,11 +115,12 @@ async fn changed_offers_are_answered_or_refused() {
             Ok(_) => accepted += 1,
             Err(error) => assert!(
                 [
-                    "invalid sdp",
+                    "invalid sdp: ",
                     "the offer must be one data channel and nothing else",
-                    "the offer cannot be answered",
+                    "the offer cannot be answered: ",
                 ]
-                .contains(&error.as_str()),
+                .iter()
+                .any(|known| error.starts_with(known)),
                 "seed {seed}, round {round}: {error}"
             ),
         }

@@ -1,9 +1,4 @@
-//! How much voice may be under way to one receiver.
-//!
-//! Voice cannot be sent later and is small, and a lost packet mostly says that a radio link is bad: to halve the rate at every
-//! loss, as for files, would silence people on such links without helping anybody. But a link that is full must not be
-//! filled more: the window shrinks with each round trip that loses something, never below what a few talkers
-//! need, and collapses only where nothing comes through.
+//! What a connection may have under way: [`VoiceWindow`], as quinn asks for it.
 
 use std::{any::Any, sync::Arc, time::Instant};
 
@@ -12,45 +7,29 @@ use quinn_proto::{
     congestion::{Controller, ControllerFactory},
 };
 
-/// Bytes under way at the beginning: fifty talkers in a round trip of 10 ms, ten in 50 ms.
-const WINDOW_BEGIN: u64 = 64 * 1024;
+use crate::shard::window::{VoiceWindow, WINDOW_BEGIN};
 
-/// Bytes under way that congestion does not take away: five talkers around the world (600 ms and 140 bytes a packet).
-const WINDOW_MIN: u64 = 24 * 1024;
-
-/// Most bytes under way.
-const WINDOW_MAX: u64 = 1024 * 1024;
-
-/// Packets under way where nothing comes through: RFC 9002, section 7.6.2.
-const PACKETS_COLLAPSED: u64 = 2;
-
-/// What is left of the window after a round trip with losses, in tenths.
-const TENTHS_LEFT: u64 = 8;
-
-/// Makes a [`VoiceWindow`] for each connection.
+/// Makes one for each connection.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct VoiceWindows;
 
 impl ControllerFactory for VoiceWindows {
     fn build(self: Arc<Self>, _now: Instant, current_mtu: u16) -> Box<dyn Controller> {
-        Box::new(VoiceWindow {
-            window: WINDOW_BEGIN,
-            mtu: current_mtu.into(),
+        Box::new(VoiceController {
+            window: VoiceWindow::new(current_mtu),
             recovery_began: None,
         })
     }
 }
 
-/// See the module.
 #[derive(Clone, Debug)]
-struct VoiceWindow {
-    window: u64,
-    mtu: u64,
+struct VoiceController {
+    window: VoiceWindow,
     /// Losses of what was sent before are part of the same congestion.
     recovery_began: Option<Instant>,
 }
 
-impl Controller for VoiceWindow {
+impl Controller for VoiceController {
     fn on_ack(
         &mut self,
         _now: Instant,
@@ -59,13 +38,9 @@ impl Controller for VoiceWindow {
         app_limited: bool,
         _rtt: &RttEstimator,
     ) {
-        let is_before = self.recovery_began.is_some_and(|began| sent <= began);
-        if is_before || (app_limited && self.window >= WINDOW_MIN) {
-            return;
+        if self.recovery_began.is_none_or(|began| sent > began) {
+            self.window.acknowledged(bytes, !app_limited);
         }
-        // One packet more for each window that is acknowledged.
-        let more = (self.mtu * bytes).div_ceil(self.window.max(1));
-        self.window = (self.window + more).min(WINDOW_MAX);
     }
 
     fn on_congestion_event(
@@ -76,25 +51,21 @@ impl Controller for VoiceWindow {
         _lost_bytes: u64,
     ) {
         if is_persistent_congestion {
-            self.window = PACKETS_COLLAPSED * self.mtu;
-            self.recovery_began = Some(now);
-            return;
-        }
-        if self.recovery_began.is_some_and(|began| sent <= began) {
+            self.window.collapse();
+        } else if self.recovery_began.is_none_or(|began| sent > began) {
+            self.window.lost();
+        } else {
             return;
         }
         self.recovery_began = Some(now);
-        let less = self.window * TENTHS_LEFT / 10;
-        // A window that has collapsed grows by what is acknowledged alone.
-        self.window = less.max(self.window.min(WINDOW_MIN));
     }
 
     fn on_mtu_update(&mut self, new_mtu: u16) {
-        self.mtu = new_mtu.into();
+        self.window.replace_mtu(new_mtu);
     }
 
     fn window(&self) -> u64 {
-        self.window
+        self.window.bytes()
     }
 
     fn clone_box(&self) -> Box<dyn Controller> {
@@ -115,6 +86,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::shard::window::WINDOW_MIN;
 
     fn window(now: Instant) -> Box<dyn Controller> {
         Arc::new(VoiceWindows).build(now, 1_200)

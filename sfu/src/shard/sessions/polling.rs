@@ -24,16 +24,6 @@ impl Sessions {
                 self.touch(number);
             }
         }
-        while let Some((until, number)) = self.looks.front().copied() {
-            if until > now {
-                break;
-            }
-            self.looks.pop_front();
-            let entry = self.entries.get_mut(number.0).and_then(Option::as_mut);
-            if entry.is_some_and(|entry| entry.look_until == Some(until)) {
-                self.touch(number);
-            }
-        }
         while let Some(Reverse((due, number))) = self.timers.peek().copied() {
             if due > now {
                 return;
@@ -55,8 +45,7 @@ impl Sessions {
     pub(in crate::shard) fn next_timeout(&self) -> Option<Instant> {
         let timer = self.timers.peek().map(|Reverse((due, _))| *due);
         let held = self.held.front().map(|(until, _)| *until);
-        let look = self.looks.front().map(|(until, _)| *until);
-        [timer, held, look].into_iter().flatten().min()
+        [timer, held].into_iter().flatten().min()
     }
 
     /// How often packets are to be taken; `None` as they come.
@@ -94,8 +83,6 @@ impl Sessions {
             return;
         };
         entry.is_touched = false;
-        entry.look_until = None;
-        let has_input = entry.arrived.is_some();
         let arrived = entry.arrived.take().unwrap_or(now);
         let heard = |bytes: Bytes| {
             voice.push(Voice {
@@ -113,10 +100,7 @@ impl Sessions {
             .extend(waiting.front().map(|(arrived, _)| *arrived));
         let timeout = match (&mut entry.session, &mut self.quic) {
             (Session::WebRtc(session), _) => {
-                let written = session.write_all(now, waiting, sent);
-                let is_sending_alone = !self.hold.is_zero() && !has_input && written > 0;
-                let enough = is_sending_alone.then_some(written);
-                session.poll(now, enough, &mut outbox.webrtc, heard)
+                session.poll(now, waiting, &mut self.scratch, &mut outbox.webrtc, sent)
             }
             (Session::Quic(session), Some(quic)) => {
                 session.take_events(now, |handle, event| quic.exchange(handle, event), heard);
