@@ -4,7 +4,7 @@ use std::{
     io::{self, IoSlice, IoSliceMut},
     net::{IpAddr, SocketAddr, SocketAddrV4, SocketAddrV6, UdpSocket},
     os::fd::{AsFd, AsRawFd, BorrowedFd},
-    time::{Duration, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use nix::{
@@ -20,7 +20,10 @@ use nix::{
 use socket2::{Domain, Protocol, Socket, Type};
 
 /// Packets of one system call.
-pub(super) const BATCH: usize = 64;
+const BATCH: usize = 64;
+
+/// Packets of the first system call of a round, mostly enough: room for more has a price of its own.
+const BATCH_FIRST: usize = 8;
 
 /// Bytes of the largest packet: clients keep to what an Ethernet frame holds.
 const PACKET_BYTES_MAX: usize = 2_048;
@@ -34,6 +37,8 @@ pub(super) struct Received<'a> {
     pub(super) source: SocketAddr,
     /// How long it waited in the kernel.
     pub(super) waited: Duration,
+    /// When it came.
+    pub(super) arrived: Instant,
     pub(super) bytes: &'a [u8],
 }
 
@@ -120,12 +125,23 @@ impl Wire {
         self.socket.as_fd()
     }
 
-    /// Takes up to [`BATCH`] packets, and says how many there were.
-    pub(super) fn receive(&mut self, mut take: impl FnMut(Received<'_>)) -> usize {
+    /// Takes the packets that have come, in no more than so many batches.
+    pub(super) fn receive(&mut self, batches_max: usize, mut take: impl FnMut(Received<'_>)) {
+        let mut batch = BATCH_FIRST;
+        for _ in 0..batches_max {
+            if self.receive_batch(batch, &mut take) < batch {
+                return;
+            }
+            batch = BATCH;
+        }
+    }
+
+    fn receive_batch(&mut self, batch: usize, take: &mut impl FnMut(Received<'_>)) -> usize {
         let fd = self.socket.as_raw_fd();
         let mut buffers: Vec<[IoSliceMut<'_>; 1]> = self
             .buffers
             .chunks_mut(PACKET_BYTES_MAX)
+            .take(batch)
             .map(|buffer| [IoSliceMut::new(buffer)])
             .collect();
         let results = recvmmsg(
@@ -137,6 +153,7 @@ impl Wire {
         );
         // Errors of a socket without a peer are of packets sent before: there is nothing to receive, and that is all.
         let Ok(results) = results else { return 0 };
+        let now = Instant::now();
         let wall = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
         let wall = wall.unwrap_or_default();
         let mut count = 0;
@@ -154,6 +171,7 @@ impl Wire {
                 take(Received {
                     source,
                     waited,
+                    arrived: now.checked_sub(waited).unwrap_or(now),
                     bytes,
                 });
             }
@@ -240,7 +258,9 @@ mod tests {
     fn receive(wire: &mut Wire, count: usize) -> Vec<(SocketAddr, Vec<u8>, Duration)> {
         let mut packets = Vec::new();
         while packets.len() < count {
-            wire.receive(|it| packets.push((it.source, it.bytes.to_vec(), it.waited)));
+            wire.receive(1, |it| {
+                packets.push((it.source, it.bytes.to_vec(), it.waited))
+            });
         }
         packets
     }

@@ -34,12 +34,16 @@ use super::{
     rooms::Rooms,
     session::Sent,
     sessions::{Arrived, Outbox, Sessions, Voice},
-    socket::{BATCH, Received, Wire},
+    socket::{Received, Wire},
 };
 use crate::metrics::{Metrics, Queue, ShardCounters};
 
 /// Longest sleep: how late the figures of an idle shard may be.
 const SLEEP_MAX: Duration = Duration::from_secs(1);
+
+/// After voice was sent, packets are taken again after this time: what comes at first are acknowledgements, and to wake for
+/// each costs more than all the rest of it.
+const PAUSE: Duration = Duration::from_micros(200);
 
 /// Batches of packets in one round, so that requests and timers get their turn under any load.
 const BATCHES_MAX: usize = 4;
@@ -109,6 +113,8 @@ pub(crate) struct Shard {
     shedding: Shedding,
     catch_up: CatchUp,
     quic_catch_up: CatchUp,
+    /// Until when no packets are taken.
+    pauses_until: Instant,
     is_stopping: bool,
 }
 
@@ -150,6 +156,7 @@ impl Shard {
             shedding: Shedding::new(Instant::now()),
             catch_up: CatchUp::default(),
             quic_catch_up: CatchUp::default(),
+            pauses_until: Instant::now(),
             is_stopping: false,
             settings,
         })
@@ -174,13 +181,13 @@ impl Shard {
             .map_or(SLEEP_MAX, |next| next.saturating_duration_since(now))
             .min(SLEEP_MAX);
         let readable = |fd| PollFd::new(fd, PollFlags::POLLIN);
-        // While voice is held anyway, packets are taken by the clock, several at a time: waking for each costs more than
-        // the packet.
-        let tick = self.sessions.tick();
+        // While voice is held anyway, packets are taken by the clock, several at a time.
+        let pause = self.pauses_until.saturating_duration_since(now);
+        let pause = self.sessions.tick().or((!pause.is_zero()).then_some(pause));
         let wires = [&self.webrtc, &self.quic].into_iter().flatten();
-        let wires = wires.filter(|_| tick.is_none());
+        let wires = wires.filter(|_| pause.is_none());
         let mut sources: Vec<PollFd<'_>> = wires.map(|wire| readable(wire.fd())).collect();
-        let wait = tick.map_or(wait, |tick| wait.min(tick));
+        let wait = pause.map_or(wait, |pause| wait.min(pause));
         sources.push(readable(self.inbox.wake_fd()));
         // An interrupted sleep is a short one.
         let _ = ppoll(&mut sources, Some(TimeSpec::from(wait)), None);
@@ -203,16 +210,8 @@ impl Shard {
             };
             self.handle_handed(now, packet);
         }
-        for _ in 0..BATCHES_MAX {
-            if self.receive(now) < BATCH {
-                break;
-            }
-        }
-        for _ in 0..BATCHES_MAX {
-            if self.receive_quic(now) < BATCH {
-                break;
-            }
-        }
+        self.receive(now);
+        self.receive_quic(now);
         self.sessions.handle_timeouts(now);
         self.poll(now);
         // What was forwarded touched its receivers: they have packets to send now.
@@ -228,8 +227,8 @@ impl Shard {
         }
     }
 
-    /// Takes a batch of the socket, and says how many packets it had.
-    fn receive(&mut self, now: Instant) -> usize {
+    /// Takes what came on the socket of WebRTC.
+    fn receive(&mut self, now: Instant) {
         let Self {
             webrtc: Some(wire),
             sessions,
@@ -244,17 +243,15 @@ impl Shard {
             ..
         } = self
         else {
-            return 0;
+            return;
         };
-        // The packets' waits are as of now, which in a long round is much later than its begin.
-        let received = Instant::now();
-        wire.receive(|packet: Received<'_>| {
+        wire.receive(BATCHES_MAX, |packet: Received<'_>| {
             if catch_up.skips(packet.waited, is_session_data(packet.bytes)) {
                 shedding.waited(packet.waited);
                 counters.dropped(DropReason::Stale.index());
                 return;
             }
-            let arrived = received.checked_sub(packet.waited).unwrap_or(received);
+            let arrived = packet.arrived;
             let owner = owner(
                 now,
                 sessions,
@@ -286,11 +283,11 @@ impl Shard {
             if let Err(reason) = result {
                 counters.dropped(reason.index());
             }
-        })
+        });
     }
 
     /// As [`Self::receive`], of the other socket.
-    fn receive_quic(&mut self, now: Instant) -> usize {
+    fn receive_quic(&mut self, now: Instant) {
         let Self {
             quic: Some(wire),
             sessions,
@@ -303,17 +300,16 @@ impl Shard {
             ..
         } = self
         else {
-            return 0;
+            return;
         };
-        let received = Instant::now();
-        wire.receive(|packet: Received<'_>| {
+        wire.receive(BATCHES_MAX, |packet: Received<'_>| {
             let Received { source, bytes, .. } = packet;
             if quic_catch_up.skips(packet.waited, quic::is_session_data(bytes)) {
                 shedding.waited(packet.waited);
                 counters.dropped(DropReason::Stale.index());
                 return;
             }
-            let arrived = received.checked_sub(packet.waited).unwrap_or(received);
+            let arrived = packet.arrived;
             let other = quic::shard_of(bytes).filter(|shard| *shard != settings.number);
             let result = match other {
                 None => sessions.receive_quic(now, source, bytes, arrived, &mut outbox.quic),
@@ -330,7 +326,7 @@ impl Shard {
             if let Err(reason) = result {
                 counters.dropped(reason.index());
             }
-        })
+        });
     }
 
     fn handle_handed(&mut self, now: Instant, packet: Handed) {
@@ -447,6 +443,9 @@ impl Shard {
             packets.clear();
         }
         let now = Instant::now();
+        if !self.sent.forwarded.is_empty() {
+            self.pauses_until = now + PAUSE;
+        }
         for arrived in self.sent.forwarded.drain(..) {
             self.counters
                 .forwarded(now.saturating_duration_since(arrived));
