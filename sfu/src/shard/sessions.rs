@@ -34,9 +34,10 @@ const ADDRESSES_MAX: usize = 8;
 /// can draw its packets to a session of their own. Clients send checks more often than this.
 const ADDRESS_HELD: Duration = Duration::from_secs(10);
 
-/// Shortest time until a session is polled again by itself. One that asks for a time that is over must not keep the shard
-/// from sleeping.
-const PAUSE_MIN: Duration = Duration::from_millis(1);
+/// Timers of sessions go off together, at multiples of this time: they are about what is lost or over, and to wake for
+/// each of many costs more than they are about. It also keeps one that asks for a time that is over from keeping the shard
+/// awake.
+const TIMER_GRID: Duration = Duration::from_millis(5);
 
 /// Bytes of voice that fill a packet: what waits for others to go with then goes.
 const PACKET_BYTES: usize = 1_000;
@@ -141,6 +142,8 @@ pub(super) struct Sessions {
     by_handle: Vec<Option<SessionNumber>>,
     quic: Option<QuicEndpoint>,
     timers: BinaryHeap<Reverse<(Instant, SessionNumber)>>,
+    /// Where the grid of timers begins: with the first of them.
+    grid: Option<Instant>,
     touched: Vec<SessionNumber>,
     /// Sessions whose voice waits for more, by the time it goes.
     held: VecDeque<(Instant, SessionNumber)>,

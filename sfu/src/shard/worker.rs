@@ -93,6 +93,13 @@ pub(crate) struct QuicSocket {
     pub(crate) arrivals: mpsc::Sender<Arrival>,
 }
 
+/// Sockets that may have packets.
+#[derive(Clone, Copy, Debug)]
+struct Ready {
+    webrtc: bool,
+    quic: bool,
+}
+
 /// A shard on its thread.
 pub(crate) struct Shard {
     settings: ShardSettings,
@@ -165,15 +172,15 @@ impl Shard {
     /// Runs until it is asked to stop.
     pub(crate) fn run(mut self) {
         while !self.is_stopping {
-            self.sleep();
+            let ready = self.sleep();
             let began = Instant::now();
-            self.round(began);
+            self.round(began, ready);
             self.rest(began);
         }
     }
 
     /// Until there is a packet, a request or a timer.
-    fn sleep(&self) {
+    fn sleep(&self) -> Ready {
         let now = Instant::now();
         let timers = [self.sessions.next_timeout(), self.rooms.next_timeout()];
         let next = timers.into_iter().flatten().min();
@@ -181,19 +188,32 @@ impl Shard {
             .map_or(SLEEP_MAX, |next| next.saturating_duration_since(now))
             .min(SLEEP_MAX);
         let readable = |fd| PollFd::new(fd, PollFlags::POLLIN);
+        let wake = readable(self.inbox.wake_fd());
         // While voice is held anyway, packets are taken by the clock, several at a time.
         let pause = self.pauses_until.saturating_duration_since(now);
         let pause = self.sessions.tick().or((!pause.is_zero()).then_some(pause));
+        if let Some(pause) = pause {
+            // An interrupted sleep is a short one.
+            let _ = ppoll(&mut [wake], Some(TimeSpec::from(wait.min(pause))), None);
+            return Ready {
+                webrtc: true,
+                quic: true,
+            };
+        }
         let wires = [&self.webrtc, &self.quic].into_iter().flatten();
-        let wires = wires.filter(|_| pause.is_none());
-        let mut sources: Vec<PollFd<'_>> = wires.map(|wire| readable(wire.fd())).collect();
-        let wait = pause.map_or(wait, |pause| wait.min(pause));
-        sources.push(readable(self.inbox.wake_fd()));
-        // An interrupted sleep is a short one.
+        let mut sources: Vec<_> = [wake]
+            .into_iter()
+            .chain(wires.map(|wire| readable(wire.fd())))
+            .collect();
         let _ = ppoll(&mut sources, Some(TimeSpec::from(wait)), None);
+        let mut ready = sources.iter().skip(1).map(|it| it.any().unwrap_or(true));
+        Ready {
+            webrtc: self.webrtc.is_some() && ready.next().unwrap_or(false),
+            quic: self.quic.is_some() && ready.next().unwrap_or(false),
+        }
     }
 
-    fn round(&mut self, now: Instant) {
+    fn round(&mut self, now: Instant, ready: Ready) {
         self.inbox.look();
         for _ in 0..REQUESTS_MAX {
             let Some(request) = self.inbox.request() else {
@@ -210,8 +230,12 @@ impl Shard {
             };
             self.handle_handed(now, packet);
         }
-        self.receive(now);
-        self.receive_quic(now);
+        if ready.webrtc {
+            self.receive(now);
+        }
+        if ready.quic {
+            self.receive_quic(now);
+        }
         self.sessions.handle_timeouts(now);
         self.poll(now);
         // What was forwarded touched its receivers: they have packets to send now.

@@ -7,7 +7,7 @@ use std::{
 
 use bytes::Bytes;
 
-use super::{Outbox, PAUSE_MIN, SessionNumber, Sessions, TICKS, Voice};
+use super::{Outbox, SessionNumber, Sessions, TICKS, TIMER_GRID, Voice};
 use crate::shard::session::{Sent, Session, Waiting};
 
 impl Sessions {
@@ -114,7 +114,7 @@ impl Sessions {
         };
         match timeout {
             Some(timeout) => {
-                let timeout = timeout.max(now + PAUSE_MIN);
+                let timeout = on_grid(*self.grid.get_or_insert(now), now, timeout);
                 // An earlier timer does no harm: the session then says when it really is due.
                 if entry.due.is_none_or(|due| timeout < due) {
                     entry.due = Some(timeout);
@@ -124,6 +124,39 @@ impl Sessions {
             // The client stays until its signalling ends; it only hears nothing any more.
             None if matches!(entry.session, Session::WebRtc(_)) => entry.due = None,
             None => drop(self.remove(number)),
+        }
+    }
+}
+
+/// The next place on the grid at or after `timeout`, and after `now`.
+fn on_grid(begin: Instant, now: Instant, timeout: Instant) -> Instant {
+    let grid = TIMER_GRID.as_nanos() as u64;
+    let since = |at: Instant| at.saturating_duration_since(begin).as_nanos() as u64;
+    let place = since(timeout).div_ceil(grid).max(since(now) / grid + 1);
+    begin + Duration::from_nanos(place * grid)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn timers_go_off_together_and_never_at_once() {
+        let begin = Instant::now();
+        let at = |us| begin + Duration::from_micros(us);
+        for (now, timeout, due) in [
+            (0, 0, 5_000),
+            (0, 5_000, 5_000),
+            (0, 5_001, 10_000),
+            (4_999, 3, 5_000),
+            (5_000, 5_000, 10_000),
+            (1, 1_000_000, 1_000_000),
+        ] {
+            assert_eq!(
+                on_grid(begin, at(now), at(timeout)),
+                at(due),
+                "{now} {timeout}"
+            );
         }
     }
 }
