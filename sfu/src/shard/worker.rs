@@ -41,8 +41,9 @@ use crate::metrics::{Metrics, Queue, ShardCounters};
 /// Longest sleep: how late the figures of an idle shard may be.
 const SLEEP_MAX: Duration = Duration::from_secs(1);
 
-/// After voice was sent, packets are taken again after this time: what comes at first are acknowledgements, and to wake for
-/// each costs more than all the rest of it.
+/// After voice was sent over data channels, packets of these are taken again after this time: what comes at first are
+/// acknowledgements, and to wake for each costs more than all the rest of it. Native clients are asked to acknowledge
+/// seldom.
 const PAUSE: Duration = Duration::from_micros(200);
 
 /// Batches of packets in one round, so that requests and timers get their turn under any load.
@@ -190,26 +191,23 @@ impl Shard {
         let readable = |fd| PollFd::new(fd, PollFlags::POLLIN);
         let wake = readable(self.inbox.wake_fd());
         // While voice is held anyway, packets are taken by the clock, several at a time.
+        let tick = self.sessions.tick();
         let pause = self.pauses_until.saturating_duration_since(now);
-        let pause = self.sessions.tick().or((!pause.is_zero()).then_some(pause));
-        if let Some(pause) = pause {
-            // An interrupted sleep is a short one.
-            let _ = ppoll(&mut [wake], Some(TimeSpec::from(wait.min(pause))), None);
-            return Ready {
-                webrtc: true,
-                quic: true,
-            };
-        }
-        let wires = [&self.webrtc, &self.quic].into_iter().flatten();
+        let pause = tick.or((!pause.is_zero()).then_some(pause));
+        let wait = pause.map_or(wait, |pause| wait.min(pause));
+        let webrtc = self.webrtc.as_ref().filter(|_| pause.is_none());
+        let quic = self.quic.as_ref().filter(|_| tick.is_none());
+        let wires = [webrtc, quic].into_iter().flatten();
         let mut sources: Vec<_> = [wake]
             .into_iter()
             .chain(wires.map(|wire| readable(wire.fd())))
             .collect();
+        // An interrupted sleep is a short one.
         let _ = ppoll(&mut sources, Some(TimeSpec::from(wait)), None);
         let mut ready = sources.iter().skip(1).map(|it| it.any().unwrap_or(true));
         Ready {
-            webrtc: self.webrtc.is_some() && ready.next().unwrap_or(false),
-            quic: self.quic.is_some() && ready.next().unwrap_or(false),
+            webrtc: webrtc.is_none() || ready.next().unwrap_or(false),
+            quic: quic.is_none() || ready.next().unwrap_or(false),
         }
     }
 
@@ -456,6 +454,7 @@ impl Shard {
 
     fn send(&mut self) {
         let Outbox { webrtc, quic } = &mut self.outbox;
+        let is_over_data_channels = webrtc.len() > 0;
         self.counters
             .queue_depth(Queue::Outgoing, webrtc.len() + quic.len());
         let sent = [(&mut self.webrtc, webrtc), (&mut self.quic, quic)];
@@ -467,7 +466,7 @@ impl Shard {
             packets.clear();
         }
         let now = Instant::now();
-        if !self.sent.forwarded.is_empty() {
+        if is_over_data_channels && !self.sent.forwarded.is_empty() {
             self.pauses_until = now + PAUSE;
         }
         for arrived in self.sent.forwarded.drain(..) {
