@@ -338,15 +338,7 @@ async fn bind_gateway(
         default: 7000,
         asked: options.gateway_port,
     };
-    let customer = gateway::Customer {
-        id: CUSTOMER.to_owned(),
-        max_peers: None,
-        max_rooms: None,
-        access_keys: vec![gateway::CustomerKey {
-            namespace: None,
-            public_key: key.public_jwk(),
-        }],
-    };
+    let customer = gateway::Customer::with_key(CUSTOMER, key.public_jwk());
     let mut config =
         gateway::Config::new(master_key, gateway::CustomerSource::Static(vec![customer]));
     let files = certificate.files();
