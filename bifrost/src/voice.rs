@@ -308,7 +308,7 @@ impl Voice {
 }
 
 /// An HTTP client that trusts the certificate in this file alone.
-pub(crate) fn trusting_client(certificate_file: &Path) -> Result<reqwest::Client> {
+fn trusting_client(certificate_file: &Path) -> Result<reqwest::Client> {
     let certificate = reqwest::Certificate::from_pem(&fs::read(certificate_file)?)?;
     // What it calls is on this machine: a proxy could not reach it.
     let client = reqwest::Client::builder()

@@ -3,10 +3,11 @@
 use std::{path::Path, time::Duration};
 
 use anyhow::{Context as _, Result, bail, ensure};
+use voice_client::{LeaveReason, Trust};
 
 use super::matchmaker::{Made, Seat};
 use crate::demo::{
-    player::{Player, Ticket, Trust},
+    player::{Player, Ticket},
     timeline::Timeline,
 };
 
@@ -35,7 +36,7 @@ pub(super) async fn join(made: &Made, certificate: &Path, timeline: &Timeline) -
     ));
     timeline
         .note("$TOKEN is a token of the answer above; from there on it is WebSockets and WebRTC");
-    let trust = Trust::read(certificate).context("the demo's certificate is not usable")?;
+    let trust = Trust::pem_file(certificate).context("the demo's certificate is not usable")?;
     let mut early = Player::join(&trust, first.into()).await?;
     let late = Player::join(&trust, second.into()).await?;
     early.expect_talker().await?;
@@ -89,7 +90,7 @@ impl Players {
     pub(super) async fn dismissed(
         &mut self,
         patience: Duration,
-    ) -> Result<Vec<(String, Vec<String>)>> {
+    ) -> Result<Vec<(String, Vec<LeaveReason>)>> {
         let Self([first, second]) = self;
         let (of_first, of_second) =
             tokio::try_join!(first.dismissed(patience), second.dismissed(patience))?;
