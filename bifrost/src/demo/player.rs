@@ -35,6 +35,8 @@ pub(crate) struct Ticket<'a> {
     pub(crate) token: &'a str,
     /// Names of rooms. The player talks in the first.
     pub(crate) rooms: &'a [String],
+    /// How the player gets there.
+    pub(crate) transport: Transport,
 }
 
 /// A player in all of its rooms, with a started media in the first.
@@ -60,7 +62,7 @@ impl Player {
     async fn enter(trust: &Trust, ticket: Ticket<'_>) -> Result<Self> {
         let entry = Entry::gateway(ticket.gateway, TokenSource::fixed(ticket.token));
         let mut config = Config::new(trust.clone());
-        config.transport = Transport::WebSocket;
+        config.transport = ticket.transport;
         // A loss is to be seen, not mended.
         config.reconnect.time_max = Duration::ZERO;
         let (client, voice) = Client::connect(entry, config).await?;
@@ -182,7 +184,12 @@ mod tests {
         Voice::start(&options, |_| {}).await.unwrap()
     }
 
-    async fn join(voice: &Voice, trust: &Trust, user_id: &str) -> Result<Player> {
+    async fn join(
+        voice: &Voice,
+        trust: &Trust,
+        user_id: &str,
+        transport: Transport,
+    ) -> Result<Player> {
         // Rooms with one base live on one server.
         let rooms = ["{game}hall".to_owned(), "{game}corner".to_owned()];
         let claims = Claims {
@@ -195,6 +202,7 @@ mod tests {
             gateway: voice.gateway_url(),
             token: &gateway_api::sign(&claims, &voice.key()),
             rooms: &rooms,
+            transport,
         };
         Player::join(trust, ticket).await
     }
@@ -203,8 +211,10 @@ mod tests {
     async fn what_one_player_sends_the_other_hears_and_nothing_else() {
         let voice = world().await;
         let trust = Trust::pem_file(voice.certificate_file()).unwrap();
-        let mut early = join(&voice, &trust, "early").await.unwrap();
-        let mut late = join(&voice, &trust, "late").await.unwrap();
+        let early = join(&voice, &trust, "early", Transport::WebSocket);
+        let mut early = early.await.unwrap();
+        let late = join(&voice, &trust, "late", Transport::WebTransport);
+        let mut late = late.await.unwrap();
         early.expect_talker().await.unwrap();
         let mut sent = early.talk(3).await.unwrap();
         let own = sent.clone();
@@ -224,9 +234,11 @@ mod tests {
         let voice = world().await;
         let other = SelfSigned::new(&["127.0.0.1".parse().unwrap()]).unwrap();
         let trust = Trust::pem_file(other.files().certificate_file).unwrap();
-        let error = join(&voice, &trust, "user").await.err().unwrap();
-        let error = format!("{error:#}");
-        assert!(error.contains("certificate"), "{error}");
+        for transport in [Transport::WebSocket, Transport::WebTransport] {
+            let refused = join(&voice, &trust, "user", transport).await;
+            let error = format!("{:#}", refused.err().unwrap());
+            assert!(error.contains("certificate"), "{error}");
+        }
         voice.end().await.unwrap();
     }
 }
