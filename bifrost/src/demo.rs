@@ -1,5 +1,5 @@
 //! `bifrost demo`: a simulated Fleet, a game server for each of its services, voice and the bridge, in one process; then
-//! a match with voice through all of it, step by step, over real HTTP, WebSockets and UDP.
+//! a match with voice through all of it, step by step, over real HTTP, WebSockets, QUIC and UDP.
 
 mod flow;
 mod player;

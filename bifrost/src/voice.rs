@@ -308,7 +308,7 @@ impl Voice {
 }
 
 /// An HTTP client that trusts the certificate in this file alone.
-pub(crate) fn trusting_client(certificate_file: &Path) -> Result<reqwest::Client> {
+fn trusting_client(certificate_file: &Path) -> Result<reqwest::Client> {
     let certificate = reqwest::Certificate::from_pem(&fs::read(certificate_file)?)?;
     // What it calls is on this machine: a proxy could not reach it.
     let client = reqwest::Client::builder()
@@ -338,15 +338,7 @@ async fn bind_gateway(
         default: 7000,
         asked: options.gateway_port,
     };
-    let customer = gateway::Customer {
-        id: CUSTOMER.to_owned(),
-        max_peers: None,
-        max_rooms: None,
-        access_keys: vec![gateway::CustomerKey {
-            namespace: None,
-            public_key: key.public_jwk(),
-        }],
-    };
+    let customer = gateway::Customer::with_key(CUSTOMER, key.public_jwk());
     let mut config =
         gateway::Config::new(master_key, gateway::CustomerSource::Static(vec![customer]));
     let files = certificate.files();

@@ -78,6 +78,21 @@ pub struct Refusal {
     pub message: String,
 }
 
+impl Error {
+    /// Whether the same call would be refused at any other time too: a wrong token, no such thing, bad input.
+    pub fn is_final(&self) -> bool {
+        match self {
+            Self::Unauthenticated(_)
+            | Self::PermissionDenied(_)
+            | Self::NotFound(_)
+            | Self::Validation { .. }
+            | Self::Refused(_)
+            | Self::InvalidRequest(_) => true,
+            Self::RateLimited { .. } | Self::Unavailable { .. } | Self::BadResponse { .. } => false,
+        }
+    }
+}
+
 impl From<Generated<ApiError>> for Error {
     fn from(error: Generated<ApiError>) -> Self {
         match error {

@@ -48,6 +48,21 @@ pub struct CustomerKey {
     pub public_key: Jwk,
 }
 
+impl Customer {
+    /// One without limits, whose rooms are in a namespace of its id.
+    pub fn with_key(id: impl Into<String>, public_key: Jwk) -> Self {
+        Self {
+            id: id.into(),
+            max_peers: None,
+            max_rooms: None,
+            access_keys: vec![CustomerKey {
+                namespace: None,
+                public_key,
+            }],
+        }
+    }
+}
+
 /// A key that is known.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct KnownKey {

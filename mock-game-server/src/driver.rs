@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     config::{Config, ExitState},
     error::ServerError,
-    fleet::{self, Instance},
+    fleet::Instance,
     journal::{Event, Journal},
     lifecycle::{Change, Command, Decision, Lifecycle, Metadata, OUTCOME_ABORTED, Reply, State},
     ping::Standing,
@@ -122,7 +122,7 @@ impl Driver {
     /// When the Fleet refuses: it would refuse later, too.
     pub(crate) async fn announce(&mut self) -> Result<(), ServerError> {
         match self.write(self.lifecycle.announcement()).await {
-            Err(error) if fleet::is_final(&error) => return Err(ServerError::Announce(error)),
+            Err(error) if error.is_final() => return Err(ServerError::Announce(error)),
             Err(_) | Ok(()) => {}
         }
         // True even if the Fleet was away: nothing runs here.

@@ -57,16 +57,3 @@ impl Instance {
         Ok(())
     }
 }
-
-/// Whether the same update would be refused at any other time too: a wrong token, no such service, bad input.
-pub(crate) fn is_final(error: &Error) -> bool {
-    match error {
-        Error::Unauthenticated(_)
-        | Error::PermissionDenied(_)
-        | Error::NotFound(_)
-        | Error::Validation { .. }
-        | Error::Refused(_)
-        | Error::InvalidRequest(_) => true,
-        Error::RateLimited { .. } | Error::Unavailable { .. } | Error::BadResponse { .. } => false,
-    }
-}

@@ -149,7 +149,7 @@ impl Fleet {
                     }
                     Found::NotYet(problem) => problem,
                 },
-                Err(FleetError::Call { source, .. }) if !is_final(&source) => source.to_string(),
+                Err(FleetError::Call { source, .. }) if !source.is_final() => source.to_string(),
                 Err(error) => return Err(error),
             };
             let pause = pause(tries, fastrand::f64());
@@ -215,19 +215,6 @@ impl Fleet {
         let call = client.docker_services_metadata_update();
         call.docker_service(service_id).body(body).send().await?;
         Ok(())
-    }
-}
-
-/// Whether the same call would be refused at any other time too: a wrong token, no such service.
-fn is_final(error: &Error) -> bool {
-    match error {
-        Error::Unauthenticated(_)
-        | Error::PermissionDenied(_)
-        | Error::NotFound(_)
-        | Error::Validation { .. }
-        | Error::Refused(_)
-        | Error::InvalidRequest(_) => true,
-        Error::RateLimited { .. } | Error::Unavailable { .. } | Error::BadResponse { .. } => false,
     }
 }
 

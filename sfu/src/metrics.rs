@@ -3,12 +3,12 @@
 //! Names start with `sfu_`, except the two for bills, which the ODIN server has too. Nothing names a user or an address.
 
 mod customers;
+mod labels;
 mod listener;
 mod shard;
+mod supervisor;
 
 use std::{
-    borrow::Cow,
-    collections::BTreeMap,
     fmt,
     sync::{
         Arc,
@@ -18,10 +18,7 @@ use std::{
 };
 
 use prometheus_client::{
-    encoding::{
-        EncodeLabelSet,
-        text::{encode_eof, encode_registry},
-    },
+    encoding::text::{encode_eof, encode_registry},
     metrics::{counter::Counter, family::Family, gauge::Gauge, info::Info},
     registry::Registry,
 };
@@ -33,88 +30,14 @@ use crate::{
 };
 pub(crate) use customers::CustomerCounters;
 use customers::Customers;
+use labels::{
+    CallLabels, ConnectionLabels, OutcomeLabels, ReasonLabels, TransportLabels, global_labels,
+};
+pub(crate) use labels::{CallOutcome, Connection, Transport};
 pub(crate) use listener::{Listener, bind};
 use shard::Shards;
 pub(crate) use shard::{Queue, ShardCounters};
-
-/// Labels that series have of their own: a series must not have one twice.
-const OWN_LABELS: [&str; 11] = [
-    "customer",
-    "kind",
-    "le",
-    "method",
-    "outcome",
-    "queue",
-    "reason",
-    "shard",
-    "task",
-    "transport",
-    "version",
-];
-
-/// How clients talk to the server.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Transport {
-    /// WebSocket and WebRTC.
-    Web,
-    /// QUIC.
-    Quic,
-}
-
-impl Transport {
-    const ALL: [Self; 2] = [Self::Web, Self::Quic];
-
-    fn labels(self) -> TransportLabels {
-        let transport = match self {
-            Self::Web => "web",
-            Self::Quic => "quic",
-        };
-        TransportLabels { transport }
-    }
-}
-
-/// What became of a client's call.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum CallOutcome {
-    /// It has a result.
-    Success,
-    /// It was refused on purpose.
-    Rejected,
-    /// Something went wrong here.
-    Failure,
-}
-
-impl CallOutcome {
-    fn label(self) -> &'static str {
-        match self {
-            Self::Success => "success",
-            Self::Rejected => "rejected",
-            Self::Failure => "failure",
-        }
-    }
-}
-
-/// A connection of web clients.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Connection {
-    /// TCP, with or without TLS.
-    Http,
-    /// One that has become a WebSocket.
-    WebSocket,
-    /// A stream of WebTransport.
-    Quic,
-}
-
-impl Connection {
-    fn labels(self) -> ConnectionLabels {
-        let kind = match self {
-            Self::Http => "http",
-            Self::WebSocket => "websocket",
-            Self::Quic => "quic_stream",
-        };
-        ConnectionLabels { kind }
-    }
-}
+use supervisor::Supervisor;
 
 /// Counts a connection as open until it is dropped.
 #[derive(Debug)]
@@ -136,47 +59,6 @@ impl Drop for LostPeer {
     }
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct TransportLabels {
-    transport: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct CallLabels {
-    method: &'static str,
-    outcome: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ConnectionLabels {
-    kind: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ReasonLabels {
-    reason: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct OutcomeLabels {
-    outcome: &'static str,
-}
-
-impl OutcomeLabels {
-    fn of(is_success: bool) -> Self {
-        let outcome = match is_success {
-            true => "success",
-            false => "failure",
-        };
-        Self { outcome }
-    }
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct TaskLabels {
-    task: &'static str,
-}
-
 /// The numbers of one server.
 pub(crate) struct Metrics {
     /// Those whose names start with `sfu_`.
@@ -185,7 +67,7 @@ pub(crate) struct Metrics {
     billing: Registry,
     shards: Vec<Arc<ShardCounters>>,
     customers: Arc<Customers>,
-    supervisor: Option<Arc<SupervisorState>>,
+    supervisor: Option<Supervisor>,
     clients: Family<TransportLabels, Gauge>,
     peers: Family<TransportLabels, Gauge>,
     lost_peers: Gauge,
@@ -196,11 +78,7 @@ pub(crate) struct Metrics {
     connections: Family<ConnectionLabels, Counter>,
     connections_open: Family<ConnectionLabels, Gauge>,
     closed: Family<ReasonLabels, Counter>,
-    reports: Family<OutcomeLabels, Counter>,
     fleet_reports: Family<OutcomeLabels, Counter>,
-    tasks: Family<TaskLabels, Counter>,
-    connected: Gauge,
-    answer_age: Gauge<f64, AtomicU64>,
     load: Gauge<f64, AtomicU64>,
     process_seconds: Counter<f64, AtomicU64>,
 }
@@ -227,7 +105,7 @@ impl Metrics {
             billing: Registry::with_labels(labels.into_iter()),
             shards: (0..shards).map(shard).collect(),
             customers: Arc::new(Customers::new(config.idle_timeout)),
-            supervisor,
+            supervisor: None,
             clients: Family::default(),
             peers: Family::default(),
             lost_peers: Gauge::default(),
@@ -238,11 +116,7 @@ impl Metrics {
             connections: Family::default(),
             connections_open: Family::default(),
             closed: Family::default(),
-            reports: Family::default(),
             fleet_reports: Family::default(),
-            tasks: Family::default(),
-            connected: Gauge::default(),
-            answer_age: Gauge::default(),
             load: Gauge::default(),
             process_seconds: Counter::default(),
         };
@@ -251,9 +125,8 @@ impl Metrics {
             metrics.peers(transport).set(0);
         }
         metrics.register();
-        if metrics.supervisor.is_some() {
-            metrics.register_supervisor();
-        }
+        metrics.supervisor =
+            supervisor.map(|state| Supervisor::register(state, &mut metrics.registry));
         metrics
     }
 
@@ -288,22 +161,6 @@ impl Metrics {
         registry.register_collector(Box::new(Shards(self.shards.clone())));
         self.billing
             .register_collector(Box::new(Arc::clone(&self.customers)));
-    }
-
-    fn register_supervisor(&mut self) {
-        let registry = &mut self.registry;
-        let text = "Whether the last report to the gateway was answered";
-        registry.register("supervisor_connected", text, self.connected.clone());
-        let text = "Time since the gateway's last answer; -1 before the first";
-        registry.register(
-            "supervisor_answer_age_seconds",
-            text,
-            self.answer_age.clone(),
-        );
-        let text = "Reports to the gateway by outcome";
-        registry.register("supervisor_reports", text, self.reports.clone());
-        let text = "The gateway's tasks that were carried out, by name";
-        registry.register("supervisor_tasks", text, self.tasks.clone());
     }
 
     /// Shows the reports to the Fleet as well.
@@ -427,7 +284,7 @@ impl Metrics {
         let inner = self.process_seconds.inner();
         inner.store(cpu.to_bits(), Ordering::Relaxed);
         if let Some(supervisor) = &self.supervisor {
-            self.gather(supervisor, now);
+            supervisor.look(now);
         }
         let mut text = String::new();
         // Writing to a String does not fail.
@@ -436,52 +293,17 @@ impl Metrics {
         let _ = encode_eof(&mut text);
         text
     }
-
-    fn gather(&self, supervisor: &SupervisorState, now: Instant) {
-        self.connected.set(supervisor.is_connected().into());
-        let age = supervisor.answer_age(now);
-        self.answer_age.set(age.map_or(-1.0, |it| it.as_secs_f64()));
-        for (is_success, count) in [(true, supervisor.answers()), (false, supervisor.failures())] {
-            let labels = OutcomeLabels::of(is_success);
-            let counter = self.reports.get_or_create(&labels);
-            counter.inner().store(count, Ordering::Relaxed);
-        }
-        for (task, count) in supervisor.tasks() {
-            let counter = self.tasks.get_or_create(&TaskLabels { task });
-            counter.inner().store(count, Ordering::Relaxed);
-        }
-    }
 }
 
 fn whole(count: i64) -> u64 {
     u64::try_from(count).unwrap_or_default()
 }
 
-type Labels = Vec<(Cow<'static, str>, Cow<'static, str>)>;
-
-/// Those that can be added to every series. One that cannot must not make all others unreadable.
-fn global_labels(labels: &BTreeMap<String, String>) -> Labels {
-    let is_usable = |name: &str| {
-        let is_word = |it: char| it.is_ascii_alphanumeric() || it == '_';
-        let is_name = name.chars().all(is_word) && name.starts_with(|it: char| !it.is_numeric());
-        is_name && !name.starts_with("__") && !OWN_LABELS.contains(&name)
-    };
-    let mut usable = Labels::new();
-    for (name, value) in labels {
-        if is_usable(name) {
-            usable.push((name.clone().into(), value.clone().into()));
-        } else {
-            tracing::warn!(?name, "no label can have this name: metrics go without it");
-        }
-    }
-    usable
-}
-
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
 
-    use super::*;
+    use super::{labels::OWN_LABELS, *};
 
     pub(super) fn config(labels: &[(&str, &str)]) -> config::Metrics {
         let text = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
@@ -630,21 +452,6 @@ mod tests {
         for word in ["supervisor", "fleet"] {
             assert!(!text.contains(word), "{text}");
         }
-    }
-
-    #[test]
-    fn a_global_label_that_would_break_the_text_is_left_out() {
-        let labels = [
-            ("shard", "a"),
-            ("le", "b"),
-            ("a-b", "c"),
-            ("", "d"),
-            ("1a", "e"),
-            ("__a", "f"),
-            ("_a1", "g"),
-        ];
-        let usable = global_labels(&config(&labels).global_labels);
-        assert_eq!(usable, [("_a1".into(), "g".into())]);
     }
 
     #[test]

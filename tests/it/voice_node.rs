@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use gateway::{Customer, CustomerKey, CustomerSource};
+use gateway::{Customer, CustomerSource};
 use gateway_api::{AccessKey, MasterKey, sign};
 use mock_fleet::World;
 use serde_json::{Value, json};
@@ -56,15 +56,7 @@ impl Scene {
         tokio::spawn(fleet.run(std::future::pending()));
 
         let key = AccessKey::from_random(&[8; 31]);
-        let customer = Customer {
-            id: "studio".to_owned(),
-            max_peers: None,
-            max_rooms: None,
-            access_keys: vec![CustomerKey {
-                namespace: None,
-                public_key: key.key_pair().public_jwk(),
-            }],
-        };
+        let customer = Customer::with_key("studio", key.key_pair().public_jwk());
         let master = MasterKey::from_bytes(vec![9; 32]);
         let mut config = gateway::Config::new(master, CustomerSource::Static(vec![customer]));
         config.listen = (Ipv4Addr::LOCALHOST, 0).into();

@@ -9,7 +9,10 @@ use rustls::{
         WebPkiServerVerifier,
         danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
     },
-    crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature},
+    crypto::{
+        CryptoProvider, WebPkiSupportedAlgorithms, aws_lc_rs, verify_tls12_signature,
+        verify_tls13_signature,
+    },
     pki_types::{CertificateDer, ServerName, UnixTime, pem::PemObject as _},
 };
 use sha2::{Digest as _, Sha256};
@@ -140,7 +143,7 @@ impl Trust {
                 .with_root_certificates(self.roots.clone())
                 .with_no_client_auth());
         }
-        let verifier = Verifier::new(self, provider)?;
+        let verifier = Verifier::new(self, &provider)?;
         Ok(builder
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(verifier))
@@ -162,17 +165,17 @@ impl fmt::Debug for Trust {
 struct Verifier {
     hashes: Vec<[u8; 32]>,
     by_roots: Option<Arc<WebPkiServerVerifier>>,
-    provider: Arc<CryptoProvider>,
+    algorithms: WebPkiSupportedAlgorithms,
 }
 
 impl Verifier {
-    fn new(trust: &Trust, provider: Arc<CryptoProvider>) -> Result<Self, TrustError> {
+    fn new(trust: &Trust, provider: &Arc<CryptoProvider>) -> Result<Self, TrustError> {
         let by_roots = match trust.roots.is_empty() {
             true => None,
             false => {
                 let roots = Arc::new(trust.roots.clone());
                 let builder =
-                    WebPkiServerVerifier::builder_with_provider(roots, Arc::clone(&provider));
+                    WebPkiServerVerifier::builder_with_provider(roots, Arc::clone(provider));
                 let failed = |error: rustls::client::VerifierBuilderError| {
                     rustls::Error::General(error.to_string())
                 };
@@ -182,7 +185,7 @@ impl Verifier {
         Ok(Self {
             hashes: trust.hashes.clone(),
             by_roots,
-            provider,
+            algorithms: provider.signature_verification_algorithms,
         })
     }
 }
@@ -212,8 +215,7 @@ impl ServerCertVerifier for Verifier {
         leaf: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.provider.signature_verification_algorithms;
-        verify_tls12_signature(message, leaf, signature, algorithms)
+        verify_tls12_signature(message, leaf, signature, &self.algorithms)
     }
 
     fn verify_tls13_signature(
@@ -222,14 +224,11 @@ impl ServerCertVerifier for Verifier {
         leaf: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.provider.signature_verification_algorithms;
-        verify_tls13_signature(message, leaf, signature, algorithms)
+        verify_tls13_signature(message, leaf, signature, &self.algorithms)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider
-            .signature_verification_algorithms
-            .supported_schemes()
+        self.algorithms.supported_schemes()
     }
 }
 
@@ -277,7 +276,7 @@ mod tests {
         let mut trust = Trust::pem(rooted.cert.pem().as_bytes()).unwrap();
         trust.hashes = vec![Sha256::digest(known.cert.der()).into()];
         let provider = Arc::new(aws_lc_rs::default_provider());
-        let verifier = Verifier::new(&trust, provider).unwrap();
+        let verifier = Verifier::new(&trust, &provider).unwrap();
         let verify = |certificate: &rcgen::CertifiedKey<rcgen::KeyPair>| {
             let name = ServerName::try_from("localhost").unwrap();
             let now = UnixTime::now();

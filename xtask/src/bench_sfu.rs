@@ -7,7 +7,10 @@ use anyhow::{Context as _, Result, ensure};
 use clap::Args;
 use serde_json::Value;
 
-use crate::process::{cargo, release, run, say};
+use crate::{
+    process::{release, say},
+    voice_run,
+};
 
 /// Cores of the server and of the load generator.
 const SERVER_CORE: &str = "0";
@@ -111,7 +114,7 @@ pub(crate) fn run_bench(options: &Options) -> Result<()> {
         options.rounds > 0 && options.seconds > 0,
         "nothing to measure"
     );
-    run(cargo(&["build", "--release", "--locked"]).args(["-p", "sfu", "-p", "voice-load"]))?;
+    voice_run::build()?;
     let [floor, servers @ ..] = &CASES;
     let word = options.only.as_deref().unwrap_or_default();
     let servers = servers.iter().filter(|case| case.name.contains(word));

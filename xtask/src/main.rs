@@ -16,7 +16,7 @@ mod soak_crowd;
 mod soak_lossy;
 mod soak_voice;
 mod tokens;
-mod voice_samples;
+mod voice_run;
 
 use anyhow::{Result, bail};
 use clap::{Parser, Subcommand, ValueEnum};

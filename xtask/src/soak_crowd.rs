@@ -1,19 +1,15 @@
 //! `cargo xtask soak crowd`: two thousand peers on one spot of one room, more voice than a server can carry, and what it
 //! does about it: it stays, sheds by its policy, and has no budget any more once nobody talks, or few.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-    process::Command,
-};
+use std::{path::PathBuf, process::Command};
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, bail};
 use clap::Args;
 use serde_json::Value;
 
 use crate::{
-    process::{cargo, release, run, say, target_dir},
-    voice_samples::{self, Sample},
+    process::{release, say},
+    voice_run::{self, Run, Sample, settle},
 };
 
 /// Seconds with fewer talkers: a budget ends ten after it has refused anything, and it takes a while to be raised that far.
@@ -59,34 +55,17 @@ pub(crate) struct Options {
 }
 
 pub(crate) fn soak(options: &Options) -> Result<()> {
-    let folder = match &options.judge {
-        Some(folder) => folder.clone(),
-        None => {
-            let folder = target_dir().join("soak-crowd");
-            put_under_load(options, &folder)?;
-            folder
-        }
+    let run = match &options.judge {
+        Some(folder) => Run::read(folder)?,
+        None => Run::make("soak-crowd", voice_load(options))?,
     };
-    let samples = voice_samples::read(&folder.join("samples.jsonl"))?;
-    let report = fs::read(folder.join("report.json")).context("no report")?;
-    let report: Value = serde_json::from_slice(&report)?;
-    tell(&samples);
-    let seen = Seen::new(&samples, &report)?;
+    tell(&run.samples);
+    let seen = Seen::new(&run)?;
     seen.say();
-    let faults = seen.faults();
-    for fault in &faults {
-        say(&format!("fault: {fault}"));
-    }
-    ensure!(
-        faults.is_empty(),
-        "the voice server did not stand the crowd"
-    );
-    Ok(())
+    settle(&seen.faults(), "the voice server did not stand the crowd")
 }
 
-fn put_under_load(options: &Options, folder: &Path) -> Result<()> {
-    run(cargo(&["build", "--release", "--locked"]).args(["-p", "sfu", "-p", "voice-load"]))?;
-    fs::create_dir_all(folder)?;
+fn voice_load(options: &Options) -> Command {
     let mut command = Command::new(release("voice-load"));
     command.args(["--rooms", "1", "--place", "spot", "--moves", "0.2"]);
     for (flag, value) in [
@@ -102,9 +81,7 @@ fn put_under_load(options: &Options, folder: &Path) -> Result<()> {
     }
     // Joining under overload is refused, which is not what is looked at here.
     command.args(["--silent-ramp", "--warm-up", "0", "--sample-every", "1"]);
-    command.arg("--samples").arg(folder.join("samples.jsonl"));
-    command.arg("--json").arg(folder.join("report.json"));
-    run(&mut command)
+    command
 }
 
 /// The levels over time.
@@ -153,9 +130,9 @@ struct Seen {
 }
 
 impl Seen {
-    fn new(samples: &[Sample], report: &Value) -> Result<Self> {
-        let loud = voice_samples::of_stage(samples, "counting");
-        let then = voice_samples::of_stage(samples, "then");
+    fn new(Run { samples, report }: &Run) -> Result<Self> {
+        let loud = voice_run::of_stage(samples, "counting");
+        let then = voice_run::of_stage(samples, "then");
         let (Some(first), Some(began), Some(last)) = (loud.first(), then.first(), samples.last())
         else {
             bail!("too few samples to judge");
@@ -254,7 +231,7 @@ mod tests {
         let mut samples = Vec::new();
         for (at, (stage, budget)) in all.enumerate() {
             shed += if budget > 0 { 100 } else { 0 };
-            samples.push(voice_samples::sample(json!({
+            samples.push(voice_run::sample(json!({
                 "at_s": at,
                 "stage": stage,
                 "process": {"files": 20},
@@ -266,7 +243,7 @@ mod tests {
             "whole": {"expected": 100, "received": 3, "misdelivered": 0, "latency": latency},
             "then": {"expected": 100, "received": heard_then, "misdelivered": 0},
         });
-        Seen::new(&samples, &report).unwrap()
+        Seen::new(&Run { samples, report }).unwrap()
     }
 
     #[test]

@@ -7,7 +7,10 @@ use anyhow::{Context as _, Result, ensure};
 use clap::Args;
 use serde_json::Value;
 
-use crate::process::{cargo, release, run, say};
+use crate::{
+    process::{release, say},
+    voice_run,
+};
 
 /// The network, in each direction: percent, and milliseconds.
 const LOSS_PERCENT: f64 = 5.0;
@@ -59,7 +62,7 @@ pub(crate) fn soak(options: &Options) -> Result<()> {
         seconds >= SETTLE_S + 2 * MINUTE_S,
         "too short to see memory grow"
     );
-    run(cargo(&["build", "--release", "--locked"]).args(["-p", "sfu", "-p", "voice-load"]))?;
+    voice_run::build()?;
     say(&format!("without a bad network, {PERFECT_S} s:"));
     let perfect = load(options, PERFECT_S, &[])?;
     say_figures(&perfect)?;

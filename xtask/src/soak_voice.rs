@@ -3,19 +3,15 @@
 //! The load is small: what is looked for is what grows, what is forgotten, and what is counted wrong. Whoever gets in, by
 //! either transport, must leave nothing; and what the server counts must be what its listeners got.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-    process::Command,
-};
+use std::{path::PathBuf, process::Command};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
 use clap::Args;
 use serde_json::Value;
 
 use crate::{
-    process::{cargo, release, run, say, target_dir},
-    voice_samples::{self, Sample},
+    process::{release, say},
+    voice_run::{self, Run, Sample, settle},
 };
 
 /// Rooms, peers of each and talkers of each: little enough for a machine that has other things to do.
@@ -86,24 +82,24 @@ pub(crate) struct Options {
 }
 
 pub(crate) fn soak(options: &Options) -> Result<()> {
-    let folder = match &options.judge {
-        Some(folder) => folder.clone(),
-        None => {
-            let folder = target_dir().join("soak-voice");
-            put_under_load(options, &folder)?;
-            folder
-        }
+    let run = match &options.judge {
+        Some(folder) => Run::read(folder)?,
+        None => Run::make("soak-voice", voice_load(options)?)?,
     };
-    judge(&folder)
+    for warning in run.report["warnings"].as_array().into_iter().flatten() {
+        say(&format!("clients: {}", warning.as_str().unwrap_or("?")));
+    }
+    let faults = Judge::new(&run.samples, &run.report)?.faults();
+    settle(&faults, "the voice server did not stand the soak")?;
+    say("nothing stayed behind, nothing grew, and what was counted is what was heard");
+    Ok(())
 }
 
-fn put_under_load(options: &Options, folder: &Path) -> Result<()> {
+fn voice_load(options: &Options) -> Result<Command> {
     ensure!(
         options.minutes >= MINUTES_MIN,
         "growth does not show in less than {MINUTES_MIN} minutes"
     );
-    run(cargo(&["build", "--release", "--locked"]).args(["-p", "sfu", "-p", "voice-load"]))?;
-    fs::create_dir_all(folder)?;
     let [rooms, peers, talkers] = SIZE.map(|it| it.to_string());
     let mut command = Command::new(release("voice-load"));
     command.args(["--rooms", &rooms, "--peers", &peers, "--talkers", &talkers]);
@@ -119,25 +115,7 @@ fn put_under_load(options: &Options, folder: &Path) -> Result<()> {
     command.args(["--churn", &CHURN.to_string(), "--ramp", "20"]);
     command.args(["--shards", "2", "--settle", "10", "--sample-every", "5"]);
     command.args(["--duration", &(options.minutes * 60).to_string()]);
-    command.arg("--samples").arg(folder.join("samples.jsonl"));
-    command.arg("--json").arg(folder.join("report.json"));
-    run(&mut command)
-}
-
-fn judge(folder: &Path) -> Result<()> {
-    let samples = voice_samples::read(&folder.join("samples.jsonl"))?;
-    let report = fs::read(folder.join("report.json")).context("no report")?;
-    let report: Value = serde_json::from_slice(&report)?;
-    for warning in report["warnings"].as_array().into_iter().flatten() {
-        say(&format!("clients: {}", warning.as_str().unwrap_or("?")));
-    }
-    let faults = Judge::new(&samples, &report)?.faults();
-    for fault in &faults {
-        say(&format!("fault: {fault}"));
-    }
-    ensure!(faults.is_empty(), "the voice server did not stand the soak");
-    say("nothing stayed behind, nothing grew, and what was counted is what was heard");
-    Ok(())
+    Ok(command)
 }
 
 struct Judge<'a> {
@@ -152,7 +130,7 @@ struct Judge<'a> {
 
 impl<'a> Judge<'a> {
     fn new(samples: &'a [Sample], report: &'a Value) -> Result<Self> {
-        let counting = voice_samples::of_stage(samples, "counting");
+        let counting = voice_run::of_stage(samples, "counting");
         let (Some(first), Some(last)) = (samples.first(), samples.last()) else {
             anyhow::bail!("no samples");
         };
@@ -397,7 +375,7 @@ mod tests {
                 sample["metrics"][gauge] = json!(if is_in { 1 } else { 0 });
             }
             spoil(stage, at, &mut sample);
-            voice_samples::sample(sample)
+            voice_run::sample(sample)
         };
         all.enumerate().map(sample).collect()
     }

@@ -34,6 +34,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "mock-game-server",
             "service",
             "sfu",
+            "voice-client",
             "voice-load",
         ],
     ),

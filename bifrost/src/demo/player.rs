@@ -1,39 +1,18 @@
-//! A player's voice client, as small as it gets: let in by the gateway, signalling over WebSockets, voice over a
-//! WebRTC data channel. It speaks the protocol of ODIN's web client and knows nothing of the world but a token.
-
-mod packet;
-mod stream;
-mod voice;
+//! A player's voice, as a game has it: let in by the gateway, in its rooms, talking and hearing. It knows nothing of the
+//! world but a token and whom to trust.
 
 use std::{
     collections::HashMap,
-    convert::Infallible,
-    future::{Future, pending},
-    path::Path,
-    sync::Arc,
-    time::Duration,
+    future::Future,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, anyhow};
-use futures::future::try_join_all;
-use rmpv::Value;
-use serde_json::json;
-use tokio::time::{Instant, MissedTickBehavior, interval, timeout, timeout_at};
-use tokio_rustls::{
-    TlsConnector,
-    rustls::{
-        ClientConfig, RootCertStore,
-        crypto::aws_lc_rs,
-        pki_types::{CertificateDer, pem::PemObject as _},
-    },
+use tokio::time::{MissedTickBehavior, interval, timeout};
+use voice_client::{
+    Client, Config, Entry, Event, Events, Join, LeaveReason, Media, Room, TokenSource, Transport,
+    Trust, Voice,
 };
-
-use self::{
-    packet::Packets,
-    stream::{Stream, map},
-    voice::{Offer, Voice},
-};
-use crate::voice::trusting_client;
 
 /// One step of the way into a room, and one answer. On this machine all of them take milliseconds.
 const STEP_MAX: Duration = Duration::from_secs(10);
@@ -41,11 +20,11 @@ const STEP_MAX: Duration = Duration::from_secs(10);
 /// Between two packets of voice.
 const PACKET_TIME: Duration = Duration::from_millis(20);
 
-/// Whose certificates a player accepts: those of one file.
-pub(crate) struct Trust {
-    http: reqwest::Client,
-    tls: TlsConnector,
-}
+/// Bytes of a packet, as of 20 ms of speech.
+const PACKET_BYTES: usize = 62;
+
+/// First byte of an Opus packet: hybrid, fullband, 20 ms, mono, one frame.
+const OPUS_HEAD: u8 = 0x78;
 
 /// What a player has been given to get in with.
 #[derive(Clone, Copy, Debug)]
@@ -56,6 +35,8 @@ pub(crate) struct Ticket<'a> {
     pub(crate) token: &'a str,
     /// Names of rooms. The player talks in the first.
     pub(crate) rooms: &'a [String],
+    /// How the player gets there.
+    pub(crate) transport: Transport,
 }
 
 /// A player in all of its rooms, with a started media in the first.
@@ -63,82 +44,55 @@ pub(crate) struct Player {
     pub(crate) user_id: String,
     /// The voice server that the gateway chose.
     pub(crate) server: String,
-    /// The server takes whoever closes it for gone.
-    main: Stream,
-    rooms: Vec<Stream>,
+    rooms: Vec<(Room, Events)>,
+    media: Media,
     voice: Voice,
-    packets: Packets,
 }
 
 /// Packets as they were sent, and when.
-pub(crate) type Sent = HashMap<Vec<u8>, Instant>;
-
-impl Trust {
-    /// Trusts the certificate in this file alone.
-    pub(crate) fn read(certificate_file: &Path) -> Result<Self> {
-        let mut roots = RootCertStore::empty();
-        roots.add(CertificateDer::from_pem_file(certificate_file)?)?;
-        let config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
-            .with_safe_default_protocol_versions()?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        Ok(Self {
-            http: trusting_client(certificate_file)?,
-            tls: TlsConnector::from(Arc::new(config)),
-        })
-    }
-}
+pub(crate) type Sent = HashMap<[u8; PACKET_BYTES], Instant>;
 
 impl Player {
     /// Takes the whole way in; when this returns, the voice connection is up.
     pub(crate) async fn join(trust: &Trust, ticket: Ticket<'_>) -> Result<Self> {
-        let joined = within("joining", Box::pin(Self::enter(trust, ticket))).await;
+        let joined = within("joining", Self::enter(trust, ticket)).await;
         joined.with_context(|| format!("{} is not in its voice rooms", ticket.user_id))
     }
 
     async fn enter(trust: &Trust, ticket: Ticket<'_>) -> Result<Self> {
-        let Admission { server, token } = Admission::ask(trust, ticket).await?;
-        let mut main = Stream::open(&trust.tls, &server, "/main").await?;
-        main.call("Authenticate", map([("token", token.into())]))
-            .await?;
-        let (offer, sdp) = Offer::new().await?;
-        let answer = main.call("SetupWebRtc", map([("sdp", sdp.into())])).await?;
-        let answer = answer["sdp"].as_str().context("no description")?;
-        let mut voice = offer.answered(answer)?;
+        let entry = Entry::gateway(ticket.gateway, TokenSource::fixed(ticket.token));
+        let mut config = Config::new(trust.clone());
+        config.transport = ticket.transport;
+        // A loss is to be seen, not mended.
+        config.reconnect.time_max = Duration::ZERO;
+        let (client, voice) = Client::connect(entry, config).await?;
         let mut rooms = Vec::new();
-        let mut media = None;
         for room in ticket.rooms {
-            let params = map([
-                ("room_id", room.as_str().into()),
-                ("user_data", Value::Binary(Vec::new())),
-                ("position", Value::Array(vec![0.into(); 3])),
-            ]);
-            let joined = main.call("JoinRoom", params).await?;
-            let name = joined["stream_id"].as_str().context("no stream")?;
-            let path = format!("/room?{name}");
-            let mut stream = Stream::open(&trust.tls, &server, &path).await?;
-            let joined = stream.update("Joined").await?;
-            if media.is_none() {
-                media = Some(start_media(&mut stream, &joined).await?);
-            }
-            rooms.push(stream);
+            rooms.push(client.join(room, Join::default()).await?);
         }
-        voice.opened().await?;
+        let (first, _) = rooms.first().context("no room to talk in")?;
         Ok(Self {
             user_id: ticket.user_id.to_owned(),
-            server,
-            main,
+            server: client.server(),
+            media: first.start_media().await?,
             rooms,
             voice,
-            packets: Packets::new(media.context("no room to talk in")?)?,
         })
     }
 
     /// Waits until somebody who came later is ready to talk in the first room.
     pub(crate) async fn expect_talker(&mut self) -> Result<()> {
-        let room = self.rooms.first_mut().context("no room")?;
-        within("hearing that the other starts", room.update("MediaStarted")).await?;
-        Ok(())
+        let (_, events) = self.rooms.first_mut().context("no room")?;
+        let started = async {
+            loop {
+                match events.next().await {
+                    Some(Event::MediaStarted { .. }) => return Ok(()),
+                    Some(_) => {}
+                    None => return Err(anyhow!("the room has ended")),
+                }
+            }
+        };
+        within("hearing that the other starts", started).await
     }
 
     /// Sends so many packets at the pace of speech.
@@ -148,9 +102,9 @@ impl Player {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         for _ in 0..count {
             ticks.tick().await;
-            let packet = self.packets.next()?;
-            sent.insert(packet.clone(), Instant::now());
-            self.voice.send(packet).await?;
+            let packet = packet()?;
+            sent.insert(packet, Instant::now());
+            self.media.send(&packet)?;
         }
         Ok(sent)
     }
@@ -158,31 +112,29 @@ impl Player {
     /// How long each of these packets was under way; those that do not come within `patience` are left out.
     pub(crate) async fn hear(&mut self, mut expected: Sent, patience: Duration) -> Vec<Duration> {
         let mut latencies = Vec::new();
-        let deadline = Instant::now() + patience;
-        while !expected.is_empty() {
-            let Ok(Some(heard)) = timeout_at(deadline, self.voice.heard()).await else {
-                break;
-            };
-            if let Some(sent_at) = expected.remove(&heard.packet) {
-                latencies.push(heard.at.duration_since(sent_at));
+        let hearing = async {
+            while !expected.is_empty() {
+                let Some(heard) = self.voice.recv().await else {
+                    return;
+                };
+                if let Some(sent_at) = expected.remove(&heard.payload[..]) {
+                    latencies.push(heard.arrived.duration_since(sent_at));
+                }
             }
-        }
+        };
+        // Whatever has come by then counts.
+        let _ = timeout(patience, hearing).await;
         latencies
     }
 
-    /// Waits until every room has said why the player had to leave it, and has closed. Gives the reasons.
-    pub(crate) async fn dismissed(&mut self, patience: Duration) -> Result<Vec<String>> {
-        let rooms = try_join_all(self.rooms.iter_mut().map(leave));
-        // Read for its pings alone, which want answers: the rooms say what it is about.
-        let main = async {
-            let _ = self.main.closed().await;
-            pending::<Infallible>().await
-        };
+    /// Waits until every room has said why the player had to leave it. Gives the reasons.
+    pub(crate) async fn dismissed(&mut self, patience: Duration) -> Result<Vec<LeaveReason>> {
         let told = async {
-            tokio::select! {
-                reasons = rooms => reasons,
-                never = main => match never {},
+            let mut reasons = Vec::new();
+            for (_, events) in &mut self.rooms {
+                reasons.push(left(events).await?);
             }
+            Ok(reasons)
         };
         let dismissed = timeout(patience, told).await;
         dismissed
@@ -192,43 +144,24 @@ impl Player {
     }
 }
 
-/// What the gateway says.
-struct Admission {
-    server: String,
-    token: String,
-}
-
-impl Admission {
-    async fn ask(trust: &Trust, ticket: Ticket<'_>) -> Result<Self> {
-        let call = json!({"jsonrpc": "2.0", "id": 1, "method": "Connect", "params": {}});
-        let request = trust.http.post(ticket.gateway).bearer_auth(ticket.token);
-        let response = request.json(&call).send().await;
-        let response = response.context("the gateway does not answer")?;
-        let answer: serde_json::Value = response.json().await?;
-        let text = |name: &str| answer["result"][name].as_str().map(str::to_owned);
-        let admission = text("address").zip(text("token"));
-        let (server, token) =
-            admission.with_context(|| format!("the gateway says {}", answer["error"]))?;
-        Ok(Self { server, token })
+/// Why the room had to be left, once it had to.
+async fn left(events: &mut Events) -> Result<LeaveReason> {
+    loop {
+        match events.next().await {
+            Some(Event::Left(reason)) => return Ok(reason),
+            Some(_) => {}
+            None => return Err(anyhow!("no reason")),
+        }
     }
 }
 
-/// Starts the media that web clients use: the last of their own.
-async fn start_media(room: &mut Stream, joined: &Value) -> Result<u64> {
-    let medias = joined["media_ids"].as_array();
-    let media = medias.and_then(|ids| ids.last()?.as_u64());
-    let media = media.context("no media of its own")?;
-    let params = map([("media_id", media.into()), ("properties", map([]))]);
-    room.call("StartMedia", params).await?;
-    Ok(media)
-}
-
-/// Waits until the room has said why one has to leave, and has closed; gives the reason.
-async fn leave(room: &mut Stream) -> Result<String> {
-    let left = room.update("Left").await?;
-    let reason = left["reason"].as_str().context("no reason")?.to_owned();
-    room.closed().await?;
-    Ok(reason)
+/// Random bytes with the head of an Opus packet: nothing that can be listened to.
+fn packet() -> Result<[u8; PACKET_BYTES]> {
+    let mut packet = [OPUS_HEAD; PACKET_BYTES];
+    let [_, rest @ ..] = &mut packet;
+    getrandom::fill(rest)
+        .map_err(|error| anyhow!("the system's random generator failed: {error}"))?;
+    Ok(packet)
 }
 
 async fn within<T>(what: &str, step: impl Future<Output = Result<T>>) -> Result<T> {
@@ -251,7 +184,12 @@ mod tests {
         Voice::start(&options, |_| {}).await.unwrap()
     }
 
-    async fn join(voice: &Voice, trust: &Trust, user_id: &str) -> Result<Player> {
+    async fn join(
+        voice: &Voice,
+        trust: &Trust,
+        user_id: &str,
+        transport: Transport,
+    ) -> Result<Player> {
         // Rooms with one base live on one server.
         let rooms = ["{game}hall".to_owned(), "{game}corner".to_owned()];
         let claims = Claims {
@@ -264,6 +202,7 @@ mod tests {
             gateway: voice.gateway_url(),
             token: &gateway_api::sign(&claims, &voice.key()),
             rooms: &rooms,
+            transport,
         };
         Player::join(trust, ticket).await
     }
@@ -271,13 +210,15 @@ mod tests {
     #[tokio::test(flavor = "multi_thread")]
     async fn what_one_player_sends_the_other_hears_and_nothing_else() {
         let voice = world().await;
-        let trust = Trust::read(&voice.certificate_file()).unwrap();
-        let mut early = join(&voice, &trust, "early").await.unwrap();
-        let mut late = join(&voice, &trust, "late").await.unwrap();
+        let trust = Trust::pem_file(voice.certificate_file()).unwrap();
+        let early = join(&voice, &trust, "early", Transport::WebSocket);
+        let mut early = early.await.unwrap();
+        let late = join(&voice, &trust, "late", Transport::WebTransport);
+        let mut late = late.await.unwrap();
         early.expect_talker().await.unwrap();
         let mut sent = early.talk(3).await.unwrap();
         let own = sent.clone();
-        sent.insert(b"never sent".to_vec(), Instant::now());
+        sent.insert([0; PACKET_BYTES], Instant::now());
         let heard = late.hear(sent, Duration::from_secs(1)).await;
         assert_eq!(heard.len(), 3);
         let heard = early.hear(own, Duration::from_millis(100)).await;
@@ -285,25 +226,19 @@ mod tests {
 
         let (ended, reasons) = tokio::join!(voice.end(), late.dismissed(LONG));
         ended.unwrap();
-        assert_eq!(reasons.unwrap(), ["server_closing"; 2]);
+        assert_eq!(reasons.unwrap(), [const { LeaveReason::ServerClosing }; 2]);
     }
 
     #[tokio::test(flavor = "multi_thread")]
     async fn another_certificate_is_not_trusted() {
         let voice = world().await;
         let other = SelfSigned::new(&["127.0.0.1".parse().unwrap()]).unwrap();
-        let trust = Trust::read(&other.files().certificate_file).unwrap();
-        let error = join(&voice, &trust, "user").await.err().unwrap();
-        assert!(
-            format!("{error:#}").contains("does not answer"),
-            "{error:#}"
-        );
-        let half = Trust {
-            http: trusting_client(&voice.certificate_file()).unwrap(),
-            tls: trust.tls,
-        };
-        let error = join(&voice, &half, "user").await.err().unwrap();
-        assert!(format!("{error:#}").contains("certificate"), "{error:#}");
+        let trust = Trust::pem_file(other.files().certificate_file).unwrap();
+        for transport in [Transport::WebSocket, Transport::WebTransport] {
+            let refused = join(&voice, &trust, "user", transport).await;
+            let error = format!("{:#}", refused.err().unwrap());
+            assert!(error.contains("certificate"), "{error}");
+        }
         voice.end().await.unwrap();
     }
 }

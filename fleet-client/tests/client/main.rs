@@ -107,6 +107,22 @@ async fn every_refusal_has_its_error() {
 }
 
 #[tokio::test]
+async fn a_refusal_is_final_where_another_time_changes_nothing() {
+    for (status, is_final) in [
+        (401, true),
+        (403, true),
+        (404, true),
+        (409, true),
+        (422, true),
+        (429, false),
+        (503, false),
+    ] {
+        let (error, _) = refused(status, json!({"message": "no"})).await;
+        assert_eq!(error.is_final(), is_final, "{status}: {error:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_failing_service_is_asked_as_often_as_the_policy_says() {
     let (error, calls) = refused(503, json!({"message": "Server Error"})).await;
     assert!(matches!(error, Error::Unavailable { status: Some(status), .. } if status == 503));

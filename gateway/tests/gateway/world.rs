@@ -5,7 +5,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use gateway::{Config, Customer, CustomerKey, CustomerSource, Server, ServerError};
+use gateway::{Config, Customer, CustomerSource, Server, ServerError};
 use gateway_api::{KeyKind, KeyPair, MasterKey, sign};
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
@@ -42,15 +42,7 @@ pub(crate) fn now() -> i64 {
 }
 
 pub(crate) fn customer(id: &str, key: &KeyPair) -> Customer {
-    Customer {
-        id: id.to_owned(),
-        max_peers: None,
-        max_rooms: None,
-        access_keys: vec![CustomerKey {
-            namespace: None,
-            public_key: key.public_jwk(),
-        }],
-    }
+    Customer::with_key(id, key.public_jwk())
 }
 
 pub(crate) fn key(seed: u8) -> KeyPair {

@@ -8,7 +8,7 @@ use std::{
 };
 
 use axum::{Json, Router, extract::State, routing::post};
-use gateway::{Customer, CustomerKey, CustomerSource, InternalUser};
+use gateway::{Customer, CustomerSource, InternalUser};
 use gateway_api::{KeyKind, KeyPair, MasterKey, sign};
 use serde_json::{Value, json};
 use service::Secret;
@@ -30,15 +30,7 @@ struct Gateway {
 
 impl Gateway {
     async fn start(internal: SocketAddr) -> Self {
-        let customer = Customer {
-            id: "studio".to_owned(),
-            max_peers: None,
-            max_rooms: None,
-            access_keys: vec![CustomerKey {
-                namespace: None,
-                public_key: customer_key().public_jwk(),
-            }],
-        };
+        let customer = Customer::with_key("studio", customer_key().public_jwk());
         let master = MasterKey::from_bytes(vec![9; 32]);
         let mut config = gateway::Config::new(master, CustomerSource::Static(vec![customer]));
         config.listen = ([127, 0, 0, 1], 0).into();

@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use gateway::{Config as GatewayConfig, Customer, CustomerKey, CustomerSource};
+use gateway::{Config as GatewayConfig, Customer, CustomerSource};
 use gateway_api::{AccessKey, MasterKey, sign};
 use serde_json::{Value, json};
 use tokio::{
@@ -28,15 +28,7 @@ pub(crate) struct Gateway {
 impl Gateway {
     pub(crate) async fn start() -> Self {
         let key = AccessKey::from_random(&[8; 31]);
-        let customer = Customer {
-            id: "studio".to_owned(),
-            max_peers: None,
-            max_rooms: None,
-            access_keys: vec![CustomerKey {
-                namespace: None,
-                public_key: key.key_pair().public_jwk(),
-            }],
-        };
+        let customer = Customer::with_key("studio", key.key_pair().public_jwk());
         let master = MasterKey::from_bytes(vec![9; 32]);
         let mut settings = GatewayConfig::new(master, CustomerSource::Static(vec![customer]));
         settings.listen = ([127, 0, 0, 1], 0).into();

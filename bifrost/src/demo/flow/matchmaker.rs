@@ -6,6 +6,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use reqwest::{Client, RequestBuilder, StatusCode};
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
+use voice_client::LeaveReason;
 
 use super::{
     events::{self, LIFE},
@@ -190,7 +191,9 @@ impl<'a> Matchmaker<'a> {
             let count = reasons.len();
             let expected = "room_closing";
             ensure!(
-                reasons.iter().all(|reason| reason == expected),
+                reasons
+                    .iter()
+                    .all(|reason| *reason == LeaveReason::RoomClosing),
                 "{user_id} should leave its rooms because of {expected}, not {reasons:?}"
             );
             self.timeline.held(&format!(

@@ -3,10 +3,11 @@
 use std::{path::Path, time::Duration};
 
 use anyhow::{Context as _, Result, bail, ensure};
+use voice_client::{LeaveReason, Transport, Trust};
 
 use super::matchmaker::{Made, Seat};
 use crate::demo::{
-    player::{Player, Ticket, Trust},
+    player::{Player, Ticket},
     timeline::Timeline,
 };
 
@@ -33,11 +34,14 @@ pub(super) async fn join(made: &Made, certificate: &Path, timeline: &Timeline) -
         "curl -s --cacert {file} {gateway} -H \"Authorization: Bearer $TOKEN\" -H 'Content-Type: application/json' \
          -d '{{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"Connect\",\"params\":{{}}}}'"
     ));
-    timeline
-        .note("$TOKEN is a token of the answer above; from there on it is WebSockets and WebRTC");
-    let trust = Trust::read(certificate).context("the demo's certificate is not usable")?;
-    let mut early = Player::join(&trust, first.into()).await?;
-    let late = Player::join(&trust, second.into()).await?;
+    let (web, native) = (&first.user_id, &second.user_id);
+    timeline.note(&format!(
+        "$TOKEN is a token of the answer above; from there on {web} uses WebSockets and WebRTC as browsers do, \
+         {native} WebTransport"
+    ));
+    let trust = Trust::pem_file(certificate).context("the demo's certificate is not usable")?;
+    let mut early = Player::join(&trust, first.ticket(Transport::WebSocket)).await?;
+    let late = Player::join(&trust, second.ticket(Transport::WebTransport)).await?;
     early.expect_talker().await?;
     ensure!(
         early.server == late.server,
@@ -89,7 +93,7 @@ impl Players {
     pub(super) async fn dismissed(
         &mut self,
         patience: Duration,
-    ) -> Result<Vec<(String, Vec<String>)>> {
+    ) -> Result<Vec<(String, Vec<LeaveReason>)>> {
         let Self([first, second]) = self;
         let (of_first, of_second) =
             tokio::try_join!(first.dismissed(patience), second.dismissed(patience))?;
@@ -100,13 +104,14 @@ impl Players {
     }
 }
 
-impl<'a> From<&'a Seat> for Ticket<'a> {
-    fn from(seat: &'a Seat) -> Self {
-        Self {
-            user_id: &seat.user_id,
-            gateway: &seat.gateway,
-            token: &seat.token,
-            rooms: &seat.rooms,
+impl Seat {
+    fn ticket(&self, transport: Transport) -> Ticket<'_> {
+        Ticket {
+            user_id: &self.user_id,
+            gateway: &self.gateway,
+            token: &self.token,
+            rooms: &self.rooms,
+            transport,
         }
     }
 }

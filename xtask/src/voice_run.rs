@@ -1,9 +1,62 @@
-//! What `voice-load --samples` has seen of a voice server, read again.
+//! Runs of `voice-load` that are judged: made, left in a folder, and read again.
 
-use std::{fs, path::Path};
+use std::{fs, path::Path, process::Command};
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
+
+use crate::process::{cargo, run, say, target_dir};
+
+/// What a run leaves in its folder.
+const SAMPLES: &str = "samples.jsonl";
+const REPORT: &str = "report.json";
+
+/// A run that has ended.
+pub(crate) struct Run {
+    /// All looks at the server, in the order of time: at least the one before anybody came and the one after everybody
+    /// left.
+    pub(crate) samples: Vec<Sample>,
+    pub(crate) report: Value,
+}
+
+impl Run {
+    /// Runs `voice_load`; the run is left in a folder of this name beside what is built.
+    pub(crate) fn make(name: &str, mut voice_load: Command) -> Result<Self> {
+        build()?;
+        let folder = target_dir().join(name);
+        fs::create_dir_all(&folder)?;
+        voice_load.arg("--samples").arg(folder.join(SAMPLES));
+        voice_load.arg("--json").arg(folder.join(REPORT));
+        run(&mut voice_load)?;
+        Self::read(&folder)
+    }
+
+    /// Reads what a run has left.
+    ///
+    /// # Errors
+    /// When something is missing, or something else is in the files.
+    pub(crate) fn read(folder: &Path) -> Result<Self> {
+        let report = fs::read(folder.join(REPORT)).context("no report")?;
+        Ok(Self {
+            samples: samples(&folder.join(SAMPLES))?,
+            report: serde_json::from_slice(&report)?,
+        })
+    }
+}
+
+/// Builds the load generator, and the voice server that it starts.
+pub(crate) fn build() -> Result<()> {
+    run(cargo(&["build", "--release", "--locked"]).args(["-p", "sfu", "-p", "voice-load"]))
+}
+
+/// Says what was found, and fails with these words if there is anything.
+pub(crate) fn settle(faults: &[String], words: &'static str) -> Result<()> {
+    for fault in faults {
+        say(&format!("fault: {fault}"));
+    }
+    ensure!(faults.is_empty(), words);
+    Ok(())
+}
 
 /// One look at the server.
 pub(crate) struct Sample(Value);
@@ -43,11 +96,7 @@ impl Sample {
     }
 }
 
-/// All of them, in the order of time: at least the one before anybody came and the one after everybody left.
-///
-/// # Errors
-/// When there are fewer, or something else is in the file.
-pub(crate) fn read(path: &Path) -> Result<Vec<Sample>> {
+fn samples(path: &Path) -> Result<Vec<Sample>> {
     let text = fs::read_to_string(path).with_context(|| path.display().to_string())?;
     let samples = text
         .lines()
