@@ -36,6 +36,7 @@ export function begin(access) {
   find('start').addEventListener('submit', start);
   // What is under way grows with the time.
   setInterval(plan, 1_000);
+  addEventListener('resize', plan);
 }
 
 /** Reads the matches that are not over. */

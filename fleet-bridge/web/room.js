@@ -29,6 +29,11 @@ find('content').hidden = false;
 find('name').value = `guest-${crypto.randomUUID().slice(0, 4)}`;
 const byMatch = may.access === 'write' && may.matches && may.voice;
 await offer();
+const wanted = new URLSearchParams(location.search).get('match');
+if (wanted && byMatch) {
+  find('match').value = wanted;
+  if (find('match').value !== wanted) say(find('problem'), 'This match does not run any more.');
+}
 find('join').addEventListener('submit', enter);
 find('other-way').addEventListener('click', () => choose(!find('by-match').hidden));
 find('leave').addEventListener('click', () => leave('You have left the room.'));
@@ -43,10 +48,9 @@ async function offer() {
   if (!byMatch) return choose(true);
   const { matches } = await call('GET', `/v1/matches?state=running&limit=${MATCHES_MAX}`);
   const options = matches.map((match) => make('option', { value: match.id }, `${brief(match.id)} in ${named(match.instance?.city)}`));
+  const chosen = find('match').value;
   find('match').replaceChildren(...options);
-  const wanted = new URLSearchParams(location.search).get('match');
-  if (wanted && matches.some((match) => match.id === wanted)) find('match').value = wanted;
-  else if (wanted) say(find('problem'), 'This match does not run any more.');
+  if (matches.some((match) => match.id === chosen)) find('match').value = chosen;
   choose(matches.length === 0);
 }
 
@@ -96,11 +100,12 @@ function words(error) {
 /** A seat in the match, its voice token, and the voice server that the gateway chooses for it. */
 async function placeByMatch(name) {
   const id = find('match').value;
-  const path = `/v1/matches/${encodeURIComponent(id)}/players`;
+  const match = `/v1/matches/${encodeURIComponent(id)}`;
+  const path = `${match}/players`;
   const user = `${name}-${crypto.randomUUID().slice(0, 8)}`;
   const { players } = await call('POST', path, { body: { players: [{ user_id: user }] } });
-  seat = `${path}/${encodeURIComponent(user)}`;
-  await call('POST', `${seat}/confirm`);
+  seat = { match, path: `${path}/${encodeURIComponent(user)}` };
+  await call('POST', `${seat.path}/confirm`);
   const voice = players[0]?.voice;
   if (!voice) throw new Error('This match has no voice.');
   const server = await call('POST', '/v1/voice/connect', { body: { token: voice.token } });
@@ -130,8 +135,14 @@ async function leave(why) {
   say(find('mute'), 'Mute');
   say(find('problem'), why);
   state('not in a room', '');
-  // The seat is free for the next one. If the match is over, it is no more.
-  if (taken) await call('DELETE', taken).catch(() => {});
+  if (taken) await giveBack(taken).catch(() => {});
+  if (byMatch) await offer().catch(() => {});
+}
+
+/** Frees the seat for the next one; in a match that is over there is none any more. */
+async function giveBack({ match, path }) {
+  const { state } = await call('GET', match);
+  if (state === 'running') await call('DELETE', path);
 }
 
 function state(word, kind) {

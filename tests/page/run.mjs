@@ -197,6 +197,7 @@ const scenarios = {
     await picture(overview, 'voice-servers-light');
     await overview.emulateMedia({ colorScheme: 'dark' });
     await overview.setViewportSize({ width: 360, height: 740 });
+    await until('a timeline as wide as the window', () => overview.evaluate(() => document.getElementById('timeline').viewBox.baseVal.width < 360));
     await picture(overview, 'overview-narrow-dark');
     await fits(overview);
   
@@ -209,7 +210,7 @@ const scenarios = {
 
     // The end of the match is the end of its rooms.
     await overview.getByRole('button', { name: 'Release' }).first().click();
-    await second.locator('#problem').filter({ hasText: 'room closed' }).waitFor();
+    await second.locator('#problem').filter({ hasText: 'room closing' }).waitFor();
     for (const page of [first, second, overview]) await page.close();
   },
 
