@@ -32,13 +32,16 @@ export function say(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }
 
-const STATES = new Set(['idle', 'reserved', 'occupied', 'starting', 'voice', 'pending', 'running', 'ending', 'ended']);
+const STATES = new Set(['idle', 'reserved', 'occupied', 'starting', 'voice', 'pending', 'running', 'ending', 'ended', 'down']);
 
-/** A state, by its name and a mark; the colour only repeats it. */
-export function badge(state) {
-  const name = state || 'unknown';
-  return make('span', { class: `badge ${STATES.has(name) ? name : 'other'}` }, name);
+/** A state, by its name and a mark; the colour only repeats it. `kind` is another state whose look it has. */
+export function badge(state, kind = state) {
+  const look = STATES.has(kind) ? kind : 'other';
+  return make('span', { class: `badge ${look}` }, state || 'unknown');
 }
+
+/** A number of things: 1 server, 2 servers. */
+export const many = (number, thing) => `${number} ${thing}${number === 1 ? '' : 's'}`;
 
 /** A time of day, to the second. */
 export function clock(date) {

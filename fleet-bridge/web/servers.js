@@ -1,5 +1,5 @@
 // The servers: how many of which state are where, and the table that follows them.
-import { badge, find, make, say } from './dom.js';
+import { badge, find, make, many, say } from './dom.js';
 
 /** Rows that are shown at once; the filters find the others. */
 const ROWS_MAX = 200;
@@ -53,8 +53,15 @@ function plan() {
   });
 }
 
+/** What a server is doing; of one that is not well, what the Fleet says: its own word may be an old one. */
+function stateOf(server) {
+  if (server.is_healthy) return server.state || 'unknown';
+  return server.status === 'running' ? 'unhealthy' : server.status;
+}
+
 function kindOf(server) {
-  return COUNTED.includes(server.state) ? server.state : 'other';
+  const state = stateOf(server);
+  return COUNTED.includes(state) ? state : 'other';
 }
 
 function showLocations() {
@@ -82,7 +89,7 @@ function location(place) {
   }
   const words = kinds.map((kind) => make('span', { class: `count ${kind}` }, `${place[kind]} ${kind}`));
   const title = make('h3', {}, named(place.city), ' ', make('small', {}, named(place.country)));
-  const total = make('p', { class: 'total' }, `${place.total} servers, ${place.players} players`);
+  const total = make('p', { class: 'total' }, `${many(place.total, 'server')}, ${many(place.players, 'player')}`);
   return make('li', {}, title, total, bar, make('p', { class: 'counts' }, ...words));
 }
 
@@ -92,8 +99,8 @@ export function named(name) {
 }
 
 function showOptions() {
-  const states = [...new Set([...servers.values()].map((server) => server.state ?? ''))].sort();
-  options(find('state-filter'), states, (state) => state || 'no state');
+  const states = [...new Set([...servers.values()].map(stateOf))].sort();
+  options(find('state-filter'), states, (state) => state);
   options(find('city-filter'), [...new Set([...servers.values()].map((server) => server.city))].sort(), named);
   options(find('start-city'), cities(), named);
 }
@@ -111,7 +118,7 @@ function options(select, values, name) {
 }
 
 function isWanted(server, search, state, city) {
-  if (state && `=${server.state ?? ''}` !== state) return false;
+  if (state && `=${stateOf(server)}` !== state) return false;
   if (city && `=${server.city}` !== city) return false;
   if (!search) return true;
   const text = [server.id, server.name, server.city, server.country, server.match_id, server.address, server.status];
@@ -154,11 +161,11 @@ function rowOf(server) {
   row.element.replaceChildren(
     make('th', { scope: 'row' }, server.id),
     make('td', {}, named(server.city)),
-    make('td', {}, badge(server.state)),
+    make('td', {}, badge(stateOf(server), server.is_healthy ? server.state : 'down')),
     make('td', { class: 'number' }, String(server.player_count)),
     make('td', { class: 'id' }, server.match_id ? make('span', { title: server.match_id }, brief(server.match_id)) : '–'),
     make('td', { class: 'id wide' }, address),
-    make('td', { class: 'wide' }, server.is_healthy ? server.status : `${server.status}, unhealthy`),
+    make('td', { class: 'wide' }, server.status),
   );
   if (isNews) {
     row.element.classList.remove('news');

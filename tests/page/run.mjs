@@ -221,6 +221,8 @@ const scenarios = {
     assert.equal(await text(page, '#rights'), 'read only, without a token');
     assert.ok(await page.locator('#matches-section').isHidden());
     assert.doesNotMatch(await text(page, '#servers'), ADDRESS);
+    const stopped = page.locator('#servers tr', { has: page.locator('td:last-child', { hasText: 'stopped' }) });
+    assert.equal(await stopped.locator('.badge.down').first().textContent(), 'stopped', 'what a stopped server said last is not its state');
     await page.locator('#sign-in-again').click();
     await picture(page, 'sign-in-light');
     await page.locator('#token').fill('wrong');
