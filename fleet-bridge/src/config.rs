@@ -512,7 +512,11 @@ mod tests {
         for (text, place) in [
             (
                 "voice_metrics = [\"here\"]",
-                ":2: page.voice_metrics: \"here\"",
+                ":2: page.voice_metrics: each must be like",
+            ),
+            (
+                "voice_metrics = [\"http://user:word@127.0.0.1/\"]",
+                ":2: page.voice_metrics: ",
             ),
             (
                 "voice_certificate_sha256 = \"ab\"",

@@ -59,9 +59,11 @@ impl PageSection {
         let address = |text: &String| {
             let url = Url::parse(text).ok();
             let url = url.filter(|url| matches!(url.scheme(), "http" | "https"));
+            // A password would stand wherever settings are shown.
+            let url = url.filter(|url| url.username().is_empty() && url.password().is_none());
             url.ok_or_else(|| {
-                let text = format!("{text:?} is not like http://127.0.0.1:9000/metrics");
-                refused("voice_metrics", text)
+                let text = "each must be like http://127.0.0.1:9000/metrics, without a password";
+                refused("voice_metrics", text.to_owned())
             })
         };
         let voice_metrics: Result<Vec<_>, _> = self.voice_metrics.iter().map(address).collect();
