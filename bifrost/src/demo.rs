@@ -106,7 +106,7 @@ mod tests {
     async fn game_servers_follow_the_scaling_of_the_fleet() {
         let timeline = Timeline::new();
         let mut world = World::start(&free_ports(), &timeline).await.unwrap();
-        let (_, fleet_url) = world.addresses().swap_remove(2);
+        let (_, fleet_url) = world.addresses().swap_remove(3);
         let setting = world.setting().clone();
         let matchmaker = Matchmaker::new(&world, &timeline).unwrap();
         let scaling = async {

@@ -232,6 +232,17 @@ impl Voice {
         self.certificate.files().certificate_file
     }
 
+    /// The SHA-256 of the certificate, for browsers to trust.
+    pub(crate) fn certificate_sha256(&self) -> &str {
+        self.certificate.sha256()
+    }
+
+    /// Where the voice server publishes its metrics.
+    pub(crate) fn metrics_url(&self) -> Option<String> {
+        let address = self.metrics_address?;
+        Some(format!("http://{address}/metrics"))
+    }
+
     /// Signs the tokens that both take.
     pub(crate) fn key(&self) -> KeyPair {
         self.access_key.key_pair()
@@ -239,9 +250,7 @@ impl Voice {
 
     /// What a person may want to use.
     pub(crate) fn addresses(&self) -> Vec<(&'static str, String)> {
-        let metrics = self
-            .metrics_address
-            .map(|address| ("metrics", format!("http://{address}/metrics")));
+        let metrics = self.metrics_url().map(|url| ("metrics", url));
         let first = [
             ("gateway", self.gateway_url.clone()),
             ("voice server", self.sfu_address.to_string()),
@@ -278,7 +287,7 @@ impl Voice {
                 "webrtc": self.webrtc_address.to_string(),
                 "quic": self.quic_address.to_string(),
                 "certificate_sha256": self.certificate.sha256(),
-                "metrics": self.metrics_address.map(|address| format!("http://{address}/metrics")),
+                "metrics": self.metrics_url(),
                 "access_key": self.access_key.expose(),
             });
             return println!("{line}");

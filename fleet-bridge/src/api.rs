@@ -7,6 +7,8 @@ mod health;
 mod instances;
 mod matches;
 mod operations;
+mod overview;
+mod voice;
 
 use std::{sync::Arc, time::Instant};
 
@@ -26,7 +28,9 @@ use crate::{
     fleet::Fleet,
     index::Index,
     metrics::Metrics,
+    page,
     store::Store,
+    voice::Meters,
 };
 
 /// What the handlers share.
@@ -42,6 +46,8 @@ pub(crate) struct Bridge {
     pub(crate) store: Arc<Store>,
     /// Makes matches; `None`: the settings ask for none.
     pub(crate) coordinator: Option<Arc<Coordinator>>,
+    /// Reads what voice servers count.
+    pub(crate) meters: Meters,
     /// One permit a reader of the events.
     pub(crate) seats: Arc<Semaphore>,
     /// True once the bridge takes no more calls: whoever waits for long stops.
@@ -75,6 +81,7 @@ pub(crate) struct Deadline(pub(crate) Instant);
         (name = "instances", description = "Game servers"),
         (name = "matches", description = "Matches on game servers of their own"),
         (name = "events", description = "What happens, as it happens"),
+        (name = "page", description = "What the page in the browser is made of"),
         (name = "operation", description = "For whoever runs the bridge")
     )
 )]
@@ -102,11 +109,16 @@ fn routes() -> OpenApiRouter<Arc<Bridge>> {
         .routes(routes!(operations::get, operations::cancel))
         .routes(routes!(matches::create, matches::list))
         .routes(routes!(matches::get, matches::delete))
+        .routes(routes!(matches::finish))
         .routes(routes!(matches::renew))
         .routes(routes!(matches::join))
         .routes(routes!(matches::leave))
         .routes(routes!(matches::confirm))
         .routes(routes!(events::follow))
+        .routes(routes!(overview::access))
+        .routes(routes!(overview::overview))
+        .routes(routes!(overview::voice_nodes))
+        .routes(routes!(voice::connect))
         .routes(routes!(health::healthz))
         .routes(routes!(health::readyz))
         .routes(routes!(health::metrics))
@@ -123,7 +135,10 @@ pub fn openapi_json() -> String {
 }
 
 pub(crate) fn router(bridge: Arc<Bridge>) -> Router {
-    let (router, document) = routes().split_for_parts();
+    let (mut router, document) = routes().split_for_parts();
+    if bridge.config.page.enabled {
+        router = router.merge(page::router());
+    }
     router
         .route("/v1/instances/", axum::routing::any(instances::empty_id))
         .merge(SwaggerUi::new("/docs").url("/openapi.json", document))

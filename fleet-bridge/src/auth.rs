@@ -63,6 +63,17 @@ pub(crate) fn authorize(
     }
 }
 
+/// What a caller may do at most; `None`: nothing. Fails for nobody, so that a page can ask.
+pub(crate) fn allowed(tokens: &[AccessToken], headers: &HeaderMap) -> Option<Scope> {
+    let may = |scope: &Scope| authorize(tokens, headers, *scope).is_ok();
+    [Scope::Write, Scope::Read].into_iter().find(may)
+}
+
+/// Whether the call shows no token at all.
+pub(crate) fn is_nobody(headers: &HeaderMap) -> bool {
+    !headers.contains_key(AUTHORIZATION)
+}
+
 fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
     let value = headers.get(AUTHORIZATION)?.as_bytes();
     let (scheme, token) = value.split_at_checked("Bearer ".len())?;

@@ -4,6 +4,7 @@
 mod file;
 mod index;
 mod matches;
+mod page;
 mod store;
 mod voice;
 
@@ -22,6 +23,7 @@ use self::file::File;
 pub use self::{
     index::IndexSettings,
     matches::{InstanceSettings, MatchSettings, Scale},
+    page::PageSettings,
     store::StoreConfig,
     voice::VoiceSettings,
 };
@@ -56,6 +58,8 @@ pub struct Config {
     pub instances: InstanceSettings,
     /// How players of a match get voice; `None`: they do not.
     pub voice: Option<VoiceSettings>,
+    /// What the page in the browser shows, and to whom.
+    pub page: PageSettings,
     /// What the bridge takes at most.
     pub limit: Limits,
     /// Who may call; nobody is asked when it is empty.
@@ -128,6 +132,7 @@ impl Config {
             matches: None,
             instances: InstanceSettings::default(),
             voice: None,
+            page: PageSettings::default(),
             limit: Limits::default(),
             tokens: Vec::new(),
             store: StoreConfig::Memory,
@@ -187,6 +192,7 @@ impl Config {
         config.matches = file.matches.judge(&settings)?;
         config.instances = file.instances.judge(&settings, config.matches.is_some())?;
         config.voice = file.voice.judge(&settings)?;
+        config.page = file.page.judge(&settings)?;
         config.store = store::store(&settings, file.store, config.app_id)?;
         Ok(config)
     }
@@ -493,8 +499,45 @@ mod tests {
     }
 
     #[test]
+    fn what_the_page_shows_is_read_and_mistakes_are_named() {
+        let hash = "ab".repeat(32);
+        let text = format!(
+            "[page]\nenabled = false\npublic = true\ncontrols = true\nvoice_certificate_sha256 = \"{hash}\"\n\
+             voice_metrics = [\"http://127.0.0.1:9000/metrics\"]"
+        );
+        let page = load(&text, &REQUIRED).unwrap().page;
+        assert!(!page.enabled && page.public && page.controls);
+        assert_eq!(page.voice_certificate_sha256.unwrap(), hash);
+        assert_eq!(page.voice_metrics[0].path(), "/metrics");
+        for (text, place) in [
+            (
+                "voice_metrics = [\"here\"]",
+                ":2: page.voice_metrics: each must be like",
+            ),
+            (
+                "voice_metrics = [\"http://user:word@127.0.0.1/\"]",
+                ":2: page.voice_metrics: ",
+            ),
+            (
+                "voice_certificate_sha256 = \"ab\"",
+                ":2: page.voice_certificate_sha256: it must be 64",
+            ),
+        ] {
+            let error = refused(&format!("[page]\n{text}"));
+            assert!(error.contains(place), "{text}: {error}");
+        }
+        let many = "\"http://a\", ".repeat(17);
+        let error = refused(&format!("[page]\nvoice_metrics = [{many}]"));
+        assert!(
+            error.contains("page.voice_metrics: more than 16"),
+            "{error}"
+        );
+    }
+
+    #[test]
     fn the_sample_is_the_default() {
         let config = load(SAMPLE, &REQUIRED).unwrap();
+        assert_eq!(config.page, PageSettings::default());
         assert_eq!(config.limit, Limits::default());
         assert_eq!(config.index, IndexSettings::default());
         assert_eq!(config.keys, Keys::default());

@@ -27,7 +27,7 @@ use crate::{
         obtain::{Obtained, Wish, obtain},
         record::{Match, Reason, Stage},
         request::Bounds,
-        world::{Pace, World as _},
+        world::{Finished, Pace, World as _},
     },
     metrics::Metrics,
     model::Keys,
@@ -220,6 +220,25 @@ impl Coordinator {
                 }
                 Err(Stop::Superseded | Stop::Waits) => tokio::time::sleep(END_PAUSE).await,
             }
+        }
+    }
+
+    /// Has the game server finish a running match. What follows is what follows when it does so by itself: a sweep
+    /// finds the match over.
+    ///
+    /// # Errors
+    /// `not_found`, `not_running` or `unavailable`.
+    pub(crate) async fn finish(self: &Arc<Self>, id: &str) -> Result<Match, Error> {
+        let caller = Caller::for_upkeep(self).await?;
+        let record = self.read(id).await?;
+        let Stage::Running(hold) = &record.stage else {
+            return Err(Error::NotRunning(record.state()));
+        };
+        let outcome = Reason::Finished.label();
+        let said = caller.finish(&hold.api, hold.fence, id, outcome).await;
+        match said {
+            Finished::Yes | Finished::Another => Ok(record),
+            Finished::Unclear => Err(Error::Away("the game server gives no usable answer".into())),
         }
     }
 

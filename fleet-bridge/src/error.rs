@@ -183,6 +183,9 @@ pub enum Error {
         /// Seats that were asked for.
         wanted: usize,
     },
+    /// A gateway or game server does not answer.
+    #[error("{0}")]
+    Away(String),
     /// Fleet has no such operation, or the bridge is not set up for it.
     #[error("{0}")]
     Unimplemented(&'static str),
@@ -291,6 +294,7 @@ impl Error {
             Self::Overloaded(_)
             | Self::TooManySubscribers(_)
             | Self::Store(_)
+            | Self::Away(_)
             | Self::Deadline(_)
             | Self::Fleet(Fleet::RateLimited { .. } | Fleet::Unavailable { .. }) => {
                 Kind::Unavailable
@@ -328,6 +332,7 @@ impl Error {
             Self::Overloaded(_)
             | Self::TooManySubscribers(_)
             | Self::Store(_)
+            | Self::Away(_)
             | Self::Fleet(Fleet::RateLimited { .. }) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Deadline(_) => StatusCode::GATEWAY_TIMEOUT,
             Self::Fleet(Fleet::Unavailable { timed_out, .. }) => {

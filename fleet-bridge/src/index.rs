@@ -21,6 +21,7 @@ use self::known::Listed;
 pub(crate) use self::{
     known::{Known, Seen},
     publisher::Publisher,
+    views::ServerView,
 };
 use crate::{
     config::{Config, IndexSettings},

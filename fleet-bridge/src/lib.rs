@@ -13,6 +13,7 @@ mod index;
 mod matches;
 mod metrics;
 mod model;
+mod page;
 mod query;
 mod server;
 mod store;
@@ -23,8 +24,8 @@ pub use api::openapi_json;
 pub use auth::{AccessToken, Scope};
 pub use command::{Arguments, command};
 pub use config::{
-    Config, ConfigError, IndexSettings, InstanceSettings, Limits, MatchSettings, Scale,
-    StoreConfig, VoiceSettings,
+    Config, ConfigError, IndexSettings, InstanceSettings, Limits, MatchSettings, PageSettings,
+    Scale, StoreConfig, VoiceSettings,
 };
 pub use error::{Error, Kind, PROBLEM_JSON, Problem};
 pub use matches::{

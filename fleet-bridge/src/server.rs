@@ -20,7 +20,7 @@ use crate::{
     index::{Index, Publisher},
     metrics::Metrics,
     store::Store,
-    voice::VoiceError,
+    voice::{Meters, VoiceError},
 };
 
 /// Open calls get this long to end on the way out, beyond their own deadline.
@@ -54,6 +54,9 @@ pub enum ServerError {
     /// Webhooks cannot be sent.
     #[error("webhooks cannot be sent: {0}")]
     Webhooks(#[source] reqwest::Error),
+    /// The metrics of voice servers cannot be read.
+    #[error("metrics of voice servers cannot be read: {0}")]
+    Meters(#[source] reqwest::Error),
     /// The address is taken or not ours.
     #[error("cannot listen on {address}")]
     Bind {
@@ -100,8 +103,10 @@ impl Server {
             Arc::clone(&index),
             Arc::clone(&metrics),
         )?;
+        let meters = Meters::new(config.page.voice_metrics.clone()).map_err(ServerError::Meters)?;
         let (stop, stopping) = watch::channel(false);
         let bridge = Bridge {
+            meters,
             index,
             store,
             coordinator,

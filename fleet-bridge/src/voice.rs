@@ -1,6 +1,8 @@
 //! Voice for the players of a match: which rooms there are, the tokens that open them, the voice server they should be
 //! on, and the end of them.
 
+mod meters;
+
 use std::{fs, time::Duration};
 
 use chrono::{DateTime, Utc};
@@ -10,8 +12,10 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use utoipa::ToSchema;
 
+pub(crate) use self::meters::{Meter, Meters};
 use crate::{
     config::VoiceSettings,
+    error::Error,
     matches::{
         claim::timestamp,
         record::{Match, Place, Seat, VoicePlan},
@@ -22,7 +26,7 @@ use crate::{
 };
 
 /// The metadata key under which a voice server reports itself.
-const NODE_KEY: &str = "voice_node";
+pub(crate) const NODE_KEY: &str = "voice_node";
 
 /// A voice server that has not reported for this long is not chosen.
 const REPORT_AGE_MAX: Duration = Duration::from_secs(30);
@@ -192,7 +196,36 @@ impl Voice {
         };
         let token = sign(&claims, &self.settings.key);
         let params = json!({ "room_id": room, "ban_time": ban_seconds });
-        let call = json!({ "jsonrpc": "2.0", "id": 1, "method": "RoomClose", "params": params });
+        self.call(&token, "RoomClose", &params).await?.map(drop)
+    }
+
+    /// The voice server of a player's token, and the token that opens its rooms there.
+    ///
+    /// # Errors
+    /// `invalid_argument` when the gateway refuses the token, `unavailable` when it does not answer.
+    pub(crate) async fn connect(&self, token: &str) -> Result<(String, String), Error> {
+        let is_sendable = !token.is_empty() && token.bytes().all(|byte| byte.is_ascii_graphic());
+        if !is_sendable {
+            return Err(Error::invalid_argument("`token` is no token"));
+        }
+        let answer = self.call(token, "Connect", &json!({})).await;
+        let result = answer
+            .map_err(|problem| Error::Away(format!("voice: {problem}")))?
+            .map_err(Error::invalid_argument)?;
+        let text = |name: &str| result[name].as_str().map(str::to_owned);
+        let admission = text("address").zip(text("token"));
+        admission.ok_or_else(|| Error::Away("voice: the gateway names no voice server".to_owned()))
+    }
+
+    /// One call of the gateway: what it answers, or why there is no answer; and of an answer its result, or what the
+    /// gateway refuses.
+    async fn call(
+        &self,
+        token: &str,
+        method: &str,
+        params: &Value,
+    ) -> Result<Result<Value, String>, String> {
+        let call = json!({ "jsonrpc": "2.0", "id": 1, "method": method, "params": params });
         let request = self
             .http
             .post(&self.settings.call_url)
@@ -203,14 +236,14 @@ impl Voice {
             .await
             .map_err(|error| error.without_url().to_string())?;
         let status = response.status();
-        let answer: Value = response
+        let mut answer: Value = response
             .json()
             .await
             .map_err(|_| format!("the gateway answers {status}"))?;
         match answer.get("error") {
-            None if status.is_success() => Ok(()),
+            None if status.is_success() => Ok(Ok(answer["result"].take())),
             None => Err(format!("the gateway answers {status}")),
-            Some(error) => Err(format!("the gateway says {error}")),
+            Some(error) => Ok(Err(format!("the gateway says {error}"))),
         }
     }
 }

@@ -8,5 +8,6 @@ mod match_voice;
 mod matches;
 mod operations;
 mod outage;
+mod page;
 mod processes;
 mod voice_node;

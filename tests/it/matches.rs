@@ -76,6 +76,30 @@ async fn a_match_runs_on_a_server_of_its_own_and_gives_it_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_match_that_its_game_server_is_told_to_finish_is_finished() {
+    let ground = Ground::start(1).await;
+    let bridge = ground.bridge(|_| {}).await;
+    let (_, made) = ground.make(&bridge, "k", &two_players()).await;
+    let path = format!("/v1/matches/{}", made["id"].as_str().expect("an id"));
+    let finish = format!("{path}/finish");
+    let (status, told) = ground
+        .ask(Method::POST, &bridge, &finish, Value::Null)
+        .await;
+    assert_eq!((status, &told["id"]), (202, &made["id"]));
+    let ended = async || {
+        let (_, seen) = ground.ask(Method::GET, &bridge, &path, Value::Null).await;
+        (&seen["state"], &seen["reason"]) == (&json!("ended"), &json!("finished"))
+    };
+    ground.until("the match has ended", ended).await;
+    let metadata = ground.metadata(&made["instance"]["id"]);
+    assert_eq!(metadata["instance_state"], "idle");
+    let (status, refusal) = ground
+        .ask(Method::POST, &bridge, &finish, Value::Null)
+        .await;
+    assert_eq!((status, &refusal["kind"]), (409, &json!("not_running")));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_same_key_gives_the_same_match_also_after_a_restart() {
     let ground = Ground::start(2).await;
     let folder = tempfile::tempdir().expect("a folder");

@@ -10,6 +10,7 @@ mod load;
 mod matches;
 mod node;
 mod odin_web;
+mod page;
 mod process;
 mod python;
 mod soak_crowd;
@@ -77,6 +78,8 @@ enum Interop {
     Gateway,
     /// The real web client in a real browser
     OdinWeb,
+    /// The bridge's page in a real browser
+    Page,
     /// Access keys and tokens of the `bifrost` command beside those of @4players/odin-tokens
     Tokens,
 }
@@ -181,6 +184,7 @@ fn interop(what: Interop, profile: Option<&str>, arguments: &[String]) -> Result
     match (what, profile, arguments) {
         (Interop::Gateway, profile, []) => interop::gateway(profile),
         (Interop::Tokens, None, []) => tokens::interop_tokens(),
+        (Interop::Page, None, []) => page::interop(),
         (Interop::OdinWeb, None, []) => odin_web::test(),
         (Interop::OdinWeb, None, arguments) => odin_web::interop(arguments),
         (_, Some(_), _) => bail!("only the gateway has profiles"),

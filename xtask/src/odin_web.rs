@@ -64,7 +64,8 @@ pub(crate) fn interop(arguments: &[String]) -> Result<()> {
     run(harness.args(arguments))
 }
 
-fn browser() -> Result<PathBuf> {
+/// Where Chromium is.
+pub(crate) fn browser() -> Result<PathBuf> {
     let folders: Vec<_> = env::split_paths(&env::var_os("PATH").unwrap_or_default()).collect();
     let mut places = CHROMIUM
         .iter()

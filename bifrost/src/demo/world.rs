@@ -3,7 +3,7 @@
 use std::{convert::Infallible, net::SocketAddr, path::PathBuf, time::Duration};
 
 use anyhow::{Context as _, Result, bail, ensure};
-use fleet_bridge::{MatchSettings, VoiceSettings};
+use fleet_bridge::{MatchSettings, PageSettings, VoiceSettings};
 use mock_fleet::world::PublishedPorts;
 use tokio::time::sleep;
 
@@ -107,6 +107,7 @@ impl World {
     pub(crate) fn addresses(&self) -> Vec<(&'static str, String)> {
         let world = [
             ("bridge", self.bridge_url.clone()),
+            ("its page", format!("{}/", self.bridge_url)),
             ("its interface", format!("{}/docs", self.bridge_url)),
             ("Fleet API", self.fleet_url.clone()),
             ("Fleet controls", format!("http://{}", self.controls)),
@@ -229,6 +230,14 @@ async fn bridge(
         // The voice server does not run on the Fleet: the gateway chooses it.
         nodes: false,
     });
+    let metrics = voice.metrics_url().map(|url| url.parse()).transpose()?;
+    config.page = PageSettings {
+        public: true,
+        controls: true,
+        voice_metrics: metrics.into_iter().collect(),
+        voice_certificate_sha256: Some(voice.certificate_sha256().to_owned()),
+        ..PageSettings::default()
+    };
     let server = fleet_bridge::Server::bind(config).await;
     server.with_context(|| port.failure("the bridge"))
 }

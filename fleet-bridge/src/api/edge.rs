@@ -19,14 +19,15 @@ use http::{
 };
 use tracing::Instrument as _;
 
-use super::{Bridge, Deadline, matches};
+use super::{Bridge, Deadline, matches, overview::Visitor};
 use crate::{
     auth::{self, Scope},
     error::{Error, PROBLEM_JSON, Pending},
+    page,
 };
 
 /// Every route of the bridge.
-const ROUTES: [&str; 19] = [
+const ROUTES: [&str; 24] = [
     "/v1/instances",
     "/v1/instances/",
     "/v1/instances/{id}",
@@ -34,11 +35,16 @@ const ROUTES: [&str; 19] = [
     "/v1/operations/{id}",
     "/v1/matches",
     "/v1/matches/{id}",
+    "/v1/matches/{id}/finish",
     "/v1/matches/{id}/renew",
     "/v1/matches/{id}/players",
     "/v1/matches/{id}/players/{user_id}",
     "/v1/matches/{id}/players/{user_id}/confirm",
     "/v1/events",
+    "/v1/access",
+    "/v1/overview",
+    "/v1/voice/nodes",
+    "/v1/voice/connect",
     "/healthz",
     "/readyz",
     "/metrics",
@@ -102,7 +108,13 @@ async fn admit(
 ) -> Response {
     use axum::response::IntoResponse as _;
 
-    if let Some(scope) = needed_scope(route, request.method())
+    let is_visitor = bridge.config.page.public
+        && !bridge.config.tokens.is_empty()
+        && may_visit(route, request.method())
+        && auth::is_nobody(request.headers());
+    if is_visitor {
+        request.extensions_mut().insert(Visitor);
+    } else if let Some(scope) = needed_scope(route, request.method())
         && let Err(error) = auth::authorize(&bridge.config.tokens, request.headers(), scope)
     {
         return error.into_response();
@@ -134,10 +146,16 @@ fn allowed(bridge: &Bridge, route: &str, method: &Method) -> Duration {
     }
 }
 
-/// Health and documentation are open; everything else, and what does not exist, needs a token.
+/// What the settings may open to callers without a token: no players, no addresses, and nothing that is held open.
+fn may_visit(route: &str, method: &Method) -> bool {
+    *method == Method::GET && matches!(route, "/v1/overview" | "/v1/voice/nodes")
+}
+
+/// Health, documentation and the files of the page are open; everything else, and what does not exist, needs a token.
 fn needed_scope(route: &str, method: &Method) -> Option<Scope> {
     match route {
-        "/healthz" | "/readyz" | "/openapi.json" => None,
+        "/healthz" | "/readyz" | "/openapi.json" | "/v1/access" => None,
+        _ if page::paths().any(|path| path == route) => None,
         _ if route.starts_with("/docs") => None,
         _ if matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS) => Some(Scope::Read),
         _ => Some(Scope::Write),
@@ -184,7 +202,8 @@ fn request_id(headers: &HeaderMap) -> String {
 /// The route as a text that lives on in metric labels.
 fn known_route(matched: Option<&MatchedPath>) -> &'static str {
     let is_matched = |route: &&str| matched.is_some_and(|matched| matched.as_str() == *route);
-    ROUTES.into_iter().find(is_matched).unwrap_or("unmatched")
+    let mut routes = ROUTES.into_iter().chain(page::paths());
+    routes.find(is_matched).unwrap_or("unmatched")
 }
 
 /// Callers may invent methods; they may not invent metric labels.

@@ -236,6 +236,24 @@ pub(super) async fn delete(
     Ok((status, Json(MatchView::of(&record, None, matches.now()))))
 }
 
+/// Have the game server finish a match, as it does by itself when the game is over.
+///
+/// The bridge then finds that it has: the match ends with the reason `finished`.
+#[utoipa::path(post, path = "/v1/matches/{id}/finish", tag = "matches", security((), ("token" = [])),
+    params(("id" = String, Path, description = "The id of the match")),
+    responses((status = 202, description = "The game server has finished it", body = MatchView), Refusals,
+        (status = 501, description = "The bridge makes no matches", body = crate::error::Problem,
+            content_type = "application/problem+json")))]
+pub(super) async fn finish(
+    State(bridge): State<Arc<Bridge>>,
+    Path(id): Path<String>,
+) -> Result<(StatusCode, Json<MatchView>), Error> {
+    let matches = bridge.matches()?;
+    let record = matches.finish(&id).await?;
+    let view = MatchView::of(&record, None, matches.now());
+    Ok((StatusCode::ACCEPTED, Json(view)))
+}
+
 /// Keep a match: its lease begins anew.
 #[utoipa::path(post, path = "/v1/matches/{id}/renew", tag = "matches", security((), ("token" = [])),
     params(("id" = String, Path, description = "The id of the match")), request_body = Renewal,

@@ -9,6 +9,7 @@ use super::{
     Config, Limits,
     index::IndexSection,
     matches::{InstancesSection, MatchesSection},
+    page::PageSection,
     store::StoreSection,
     voice::VoiceSection,
 };
@@ -46,6 +47,7 @@ pub(super) struct File {
     pub(super) matches: MatchesSection,
     pub(super) instances: InstancesSection,
     pub(super) voice: VoiceSection,
+    pub(super) page: PageSection,
     pub(super) keys: KeysSection,
     pub(super) limit: Limits,
     pub(super) auth: AuthSection,

@@ -12,6 +12,7 @@ use std::{
 
 use serde::Serialize;
 use serde_json::Value;
+use utoipa::ToSchema;
 
 use super::known::Seen;
 use crate::{
@@ -25,38 +26,63 @@ pub(super) const ROSTER: Key = Key::View(0);
 /// The metadata key of the match that a game server runs, as the guide's game servers write it.
 const MATCH_ID: &str = "match_id";
 
-/// What is told of a server.
-#[derive(Debug, Serialize)]
-struct View<'a> {
+/// A server as events and the overview show it.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct ServerView<'a> {
+    /// Fleet's id.
     id: String,
+    /// Fleet's name of it.
     name: &'a str,
+    /// What it says that it is doing: `idle`, `reserved`, `occupied` or something else.
     state: Option<&'a str>,
+    /// Fleet's status text.
     status: &'a str,
+    /// Up, and passing its checks.
     is_healthy: bool,
+    /// Players on it, as it last said.
     player_count: u64,
+    /// The match that it says it runs.
     match_id: Option<&'a str>,
+    /// The city it is in.
     city: &'a str,
+    /// The country.
     country: &'a str,
+    /// The continent.
     continent: &'a str,
+    /// Address of its machine.
     address: Option<&'a str>,
+    /// Its public game port.
     port: Option<u16>,
 }
 
+impl<'a> ServerView<'a> {
+    /// The server as it is known.
+    pub(crate) fn of(server: &'a Server, keys: &Keys) -> Self {
+        Self {
+            id: server.id.to_string(),
+            name: &server.name,
+            state: server.state(keys),
+            status: &server.status,
+            is_healthy: server.is_healthy,
+            player_count: server.player_count(keys),
+            match_id: server.metadata.get(MATCH_ID).and_then(Value::as_str),
+            city: &server.city,
+            country: &server.country,
+            continent: &server.continent,
+            address: server.address.as_deref(),
+            port: server.game_port(keys),
+        }
+    }
+
+    /// Leaves out where it can be reached.
+    pub(crate) fn hide_address(&mut self) {
+        self.address = None;
+        self.port = None;
+    }
+}
+
 fn view(server: &Server, keys: &Keys) -> Arc<str> {
-    let view = View {
-        id: server.id.to_string(),
-        name: &server.name,
-        state: server.state(keys),
-        status: &server.status,
-        is_healthy: server.is_healthy,
-        player_count: server.player_count(keys),
-        match_id: server.metadata.get(MATCH_ID).and_then(Value::as_str),
-        city: &server.city,
-        country: &server.country,
-        continent: &server.continent,
-        address: server.address.as_deref(),
-        port: server.game_port(keys),
-    };
+    let view = ServerView::of(server, keys);
     let text = serde_json::to_string(&view).expect("a view is plain data with texts as keys");
     text.into()
 }
