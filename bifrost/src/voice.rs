@@ -278,6 +278,7 @@ impl Voice {
                 "webrtc": self.webrtc_address.to_string(),
                 "quic": self.quic_address.to_string(),
                 "certificate_sha256": self.certificate.sha256(),
+                "certificate_file": self.certificate_file(),
                 "metrics": self.metrics_address.map(|address| format!("http://{address}/metrics")),
                 "access_key": self.access_key.expose(),
             });
