@@ -1,7 +1,7 @@
 //! `cases/bridge-cases.json`: the contract of a Nakama `FleetManager` on the Fleet API, case by case. Each step is
 //! one call; the file says which requests it must make of the Fleet and what it must return.
 
-use std::{collections::HashMap, fmt::Write as _, path::Path};
+use std::{collections::HashMap, path::Path};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use chrono::{DateTime, Utc};
@@ -9,34 +9,41 @@ use http::{
     StatusCode,
     header::{ACCEPT, AUTHORIZATION},
 };
-use integration_tests::{Adapter, Exchange, Recorded, ScriptedFleet, free_bridge};
 use serde_json::{Map, Value};
 
-const TOKEN: &str = "test-token";
+use crate::{Exchange, Recorded, ScriptedFleet};
 
-#[tokio::test]
-async fn every_case_of_the_contract_holds() {
+/// The token at the Fleet that the bridge must show.
+pub const TOKEN: &str = "test-token";
+
+/// The app that the bridge must ask for.
+pub const APP: u64 = 1;
+
+/// Fewer cases than this means that the file was not read as it should be.
+const CASES_MIN: usize = 105;
+
+/// All cases of the file.
+///
+/// # Errors
+/// When the file is not there or has too few.
+pub fn read() -> Result<Vec<Value>> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("cases/bridge-cases.json");
-    let text = std::fs::read_to_string(path).expect("the cases");
-    let file: Value = serde_json::from_str(&text).expect("JSON");
-    let fleet = ScriptedFleet::start().await.expect("a fleet");
-    let bridge = free_bridge(1, &fleet.base_url(), TOKEN)
-        .await
-        .expect("a bridge");
-    let adapter = Adapter::new(bridge).expect("an adapter");
-
-    let cases = file["cases"].as_array().expect("cases");
-    assert!(cases.len() >= 105, "only {} cases", cases.len());
-    let mut failures = String::new();
-    for case in cases {
-        if let Err(error) = hold(case, &fleet, &adapter).await {
-            let _ = writeln!(failures, "{}: {error:#}", case["id"]);
-        }
-    }
-    assert!(failures.is_empty(), "\n{failures}");
+    let text = std::fs::read_to_string(path)?;
+    let file: Value = serde_json::from_str(&text)?;
+    let cases = file["cases"].as_array().context("cases")?;
+    ensure!(cases.len() >= CASES_MIN, "only {} cases", cases.len());
+    Ok(cases.clone())
 }
 
-async fn hold(case: &Value, fleet: &ScriptedFleet, adapter: &Adapter) -> Result<()> {
+/// Plays one case on the bridge that `call` reaches, over this Fleet.
+///
+/// # Errors
+/// What does not hold, and in which step.
+pub async fn hold(
+    case: &Value,
+    fleet: &ScriptedFleet,
+    call: &impl AsyncFn(&Value) -> Result<Value>,
+) -> Result<()> {
     let mut cursors = HashMap::new();
     for (number, step) in case["steps"]
         .as_array()
@@ -44,7 +51,7 @@ async fn hold(case: &Value, fleet: &ScriptedFleet, adapter: &Adapter) -> Result<
         .iter()
         .enumerate()
     {
-        play(step, fleet, adapter, &mut cursors)
+        play(step, fleet, call, &mut cursors)
             .await
             .with_context(|| format!("step {}", number + 1))?;
     }
@@ -54,17 +61,17 @@ async fn hold(case: &Value, fleet: &ScriptedFleet, adapter: &Adapter) -> Result<
 async fn play(
     step: &Value,
     fleet: &ScriptedFleet,
-    adapter: &Adapter,
+    call: &impl AsyncFn(&Value) -> Result<Value>,
     cursors: &mut HashMap<String, String>,
 ) -> Result<()> {
-    let mut call = step.clone();
+    let mut message = step.clone();
     if let Some(name) = step["args"]["cursor"]["$use"].as_str() {
-        call["args"]["cursor"] = cursors[name].clone().into();
+        message["args"]["cursor"] = cursors[name].clone().into();
     }
     let exchanges = step["fleet"].as_array().context("fleet")?;
     fleet.prepare(exchanges.iter().map(exchange));
     let now = Utc::now();
-    let answer = adapter.call(&call).await?;
+    let answer = call(&message).await?;
     let expected = &step["expect"];
     asked(&fleet.requests(), exchanges, expected)?;
     answered(&answer, expected, now, cursors)
