@@ -287,6 +287,7 @@ impl Voice {
                 "webrtc": self.webrtc_address.to_string(),
                 "quic": self.quic_address.to_string(),
                 "certificate_sha256": self.certificate.sha256(),
+                "certificate_file": self.certificate_file(),
                 "metrics": self.metrics_url(),
                 "access_key": self.access_key.expose(),
             });

@@ -47,7 +47,7 @@ fn filter(config: &Log) -> EnvFilter {
 
 /// The libraries of the media path speak of every packet, and tell the secrets of clients in passing: they are never as
 /// loud as the server.
-const QUIET: &str = "str0m=warn,is=warn,dimpl=warn,sctp_proto=warn,rustls=warn";
+const QUIET: &str = "is=warn,dimpl=warn,rustls=warn";
 
 fn directives(config: &Log) -> String {
     let mut directives = match config.verbosity {

@@ -1,13 +1,15 @@
-//! Project tasks: `cargo xtask test | ci | interop | openapi | bench | soak | fuzz | deny`.
+//! Project tasks: `cargo xtask test | ci | interop | nakama | openapi | bench | soak | fuzz | deny`.
 
 mod bench_gateway;
 mod bench_sfu;
 mod bench_sfu_core;
 mod check;
 mod fuzz;
+mod go;
 mod interop;
 mod load;
 mod matches;
+mod nakama;
 mod node;
 mod odin_web;
 mod page;
@@ -17,6 +19,7 @@ mod soak_crowd;
 mod soak_lossy;
 mod soak_voice;
 mod tokens;
+mod voice;
 mod voice_run;
 
 use anyhow::{Result, bail};
@@ -45,6 +48,8 @@ enum Task {
         #[arg(last = true)]
         arguments: Vec<String>,
     },
+    /// The modules for Nakama in a Nakama, with a bridge, game servers, voice, and two real clients
+    Nakama(nakama::Options),
     /// Write openapi/fleet-bridge.json from the code
     Openapi,
     /// Measure something beside its baseline, in one run
@@ -133,6 +138,7 @@ fn main() -> Result<()> {
             profile,
             arguments,
         } => interop(what, profile.as_deref(), &arguments),
+        Task::Nakama(options) => nakama::test(&options),
         Task::Openapi => check::export_openapi(),
         Task::Bench {
             what: Bench::Allocate,

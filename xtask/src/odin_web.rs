@@ -1,18 +1,13 @@
 //! The real web client in a real browser, against `bifrost voice` and against a voice server alone.
 
-use std::{
-    env,
-    io::{BufRead as _, BufReader},
-    path::PathBuf,
-    process::{Child, Command, Stdio},
-};
+use std::{env, path::PathBuf, process::Command};
 
-use anyhow::{Context as _, Result, bail};
-use serde_json::Value;
+use anyhow::{Context as _, Result};
 
 use crate::{
     node,
-    process::{cargo, run, say, target_dir},
+    process::{cargo, run, target_dir},
+    voice::Voice,
 };
 
 /// Where distributions put the browser.
@@ -73,55 +68,4 @@ pub(crate) fn browser() -> Result<PathBuf> {
     places
         .find(|place| place.is_file())
         .context("Chromium is missing: install it (Debian: apt-get install chromium)")
-}
-
-/// A running `bifrost voice`.
-struct Voice {
-    child: Child,
-    addresses: Value,
-}
-
-impl Voice {
-    fn start() -> Result<Self> {
-        let program = target_dir().join("debug").join("bifrost");
-        let mut command = Command::new(&program);
-        command.args(["voice", "--json"]);
-        for port in [
-            "--gateway-port",
-            "--sfu-port",
-            "--webrtc-port",
-            "--metrics-port",
-        ] {
-            command.args([port, "0"]);
-        }
-        say(&format!("$ {} voice", program.display()));
-        let mut child = command
-            .stdout(Stdio::piped())
-            .spawn()
-            .context("bifrost did not start")?;
-        let mut line = String::new();
-        let output = child.stdout.take().context("its output is a pipe")?;
-        BufReader::new(output).read_line(&mut line)?;
-        match serde_json::from_str(&line) {
-            Ok(addresses) => Ok(Self { child, addresses }),
-            Err(_) => {
-                let status = child.wait()?;
-                bail!("bifrost voice ended: {status}");
-            }
-        }
-    }
-
-    fn text(&self, name: &str) -> Result<&str> {
-        self.addresses[name]
-            .as_str()
-            .with_context(|| format!("bifrost voice names no {name}"))
-    }
-}
-
-impl Drop for Voice {
-    fn drop(&mut self) {
-        let pid = self.child.id().to_string();
-        let _ = Command::new("kill").args(["-TERM", &pid]).status();
-        let _ = self.child.wait();
-    }
 }

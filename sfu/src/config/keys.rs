@@ -93,7 +93,7 @@ pub(super) const SECTIONS: &[SectionTable] = &[
             key(
                 "filters",
                 Default("[]"),
-                "Targets, with all below them, of which only errors are written, e.g. \"str0m\".",
+                "Targets, with all below them, of which only errors are written, e.g. \"dimpl\".",
             ),
         ],
     ),

@@ -65,7 +65,7 @@ pub(super) fn log(
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_-:".contains(&byte);
     let is_target = |text: &String| !text.is_empty() && text.bytes().all(is_plain);
     if file.filters.len() > FILTERS_MAX || !file.filters.iter().all(is_target) {
-        let problem = format!("at most {FILTERS_MAX} targets, like \"str0m\" or \"sfu::room\"");
+        let problem = format!("at most {FILTERS_MAX} targets, like \"dimpl\" or \"sfu::room\"");
         return Err(section.error("filters", problem));
     }
     log.filters = file.filters;

@@ -90,7 +90,7 @@ public_address = "[2001:db8::1]:1"
 [log.terminal]
 verbosity = 3
 format = "json"
-filters = ["str0m", "sfu::room"]
+filters = ["dimpl", "sfu::room"]
 [supervisor]
 url = "https://gateway/internal"
 report_interval = 1
@@ -240,7 +240,7 @@ fn every_key_is_read() {
     wanted.log = Log {
         verbosity: 3,
         format: Some(LogFormat::Json),
-        filters: vec!["str0m".to_owned(), "sfu::room".to_owned()],
+        filters: vec!["dimpl".to_owned(), "sfu::room".to_owned()],
     };
     wanted.supervisor = Some(Supervisor {
         url: "https://gateway/internal".to_owned(),

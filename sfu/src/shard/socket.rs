@@ -259,7 +259,7 @@ mod tests {
         let mut packets = Vec::new();
         while packets.len() < count {
             wire.receive(1, |it| {
-                packets.push((it.source, it.bytes.to_vec(), it.waited))
+                packets.push((it.source, it.bytes.to_vec(), it.waited));
             });
         }
         packets

@@ -139,9 +139,9 @@ impl WebRtcSession {
         while self.dtls.is_open() && self.association.poll(now, packet) {
             let _ = self.dtls.send(packet, record, &mut push);
         }
-        let timeout = self.association.timeout();
-        let due = timeout.map_or(self.dtls.timeout(), |it| it.min(self.dtls.timeout()));
-        self.is_alive().then_some(due)
+        let timeouts = [self.association.timeout(), Some(self.dtls.timeout())];
+        let due = timeouts.into_iter().flatten().min();
+        due.filter(|_| self.is_alive())
     }
 
     fn is_alive(&self) -> bool {

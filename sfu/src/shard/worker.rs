@@ -193,7 +193,8 @@ impl Shard {
         // While voice is held anyway, packets are taken by the clock, several at a time.
         let tick = self.sessions.tick();
         let pause = self.pauses_until.saturating_duration_since(now);
-        let pause = tick.or((!pause.is_zero()).then_some(pause));
+        let pause = Some(pause).filter(|pause| !pause.is_zero());
+        let pause = tick.or(pause);
         let wait = pause.map_or(wait, |pause| wait.min(pause));
         let webrtc = self.webrtc.as_ref().filter(|_| pause.is_none());
         let quic = self.quic.as_ref().filter(|_| tick.is_none());
@@ -366,34 +367,12 @@ impl Shard {
                 bytes,
                 arrived,
             } => {
-                let shard = self.settings.number;
-                let is_known = self.sessions.by_address(source).is_some();
-                match owner(
-                    now,
-                    &mut self.sessions,
-                    &self.foreign,
-                    shard,
+                let packet = Arrived {
                     source,
-                    &bytes,
-                ) {
-                    Ok(Owner::Here(number)) => {
-                        if !is_known {
-                            // What does not fit is learned with the client's next check.
-                            let _ = hand(&self.inboxes, from, Handed::Owned { source, shard });
-                        }
-                        let packet = Arrived {
-                            source,
-                            bytes: &bytes,
-                            arrived,
-                        };
-                        let packets = &mut self.outbox.webrtc;
-                        self.sessions
-                            .receive(now, number, packet, packets, &mut self.voice)
-                    }
-                    // It has crossed once; the other shard was wrong about whose it is.
-                    Ok(Owner::There(_)) => Err(DropReason::UnknownAddress),
-                    Err(reason) => Err(reason),
-                }
+                    bytes: &bytes,
+                    arrived,
+                };
+                self.receive_handed(now, from, packet)
             }
             Handed::RawQuic {
                 source,
@@ -424,6 +403,31 @@ impl Shard {
         };
         if let Err(reason) = result {
             self.counters.dropped(reason.index());
+        }
+    }
+
+    /// A packet that the kernel gave to another shard.
+    fn receive_handed(
+        &mut self,
+        now: Instant,
+        from: ShardNumber,
+        packet: Arrived<'_>,
+    ) -> Result<(), DropReason> {
+        let Arrived { source, bytes, .. } = packet;
+        let shard = self.settings.number;
+        let is_known = self.sessions.by_address(source).is_some();
+        match owner(now, &mut self.sessions, &self.foreign, shard, source, bytes)? {
+            Owner::Here(number) => {
+                if !is_known {
+                    // What does not fit is learned with the client's next check.
+                    let _ = hand(&self.inboxes, from, Handed::Owned { source, shard });
+                }
+                let packets = &mut self.outbox.webrtc;
+                self.sessions
+                    .receive(now, number, packet, packets, &mut self.voice)
+            }
+            // It has crossed once; the other shard was wrong about whose it is.
+            Owner::There(_) => Err(DropReason::UnknownAddress),
         }
     }
 

@@ -364,7 +364,7 @@ pub(super) fn write_forward_tsn(packet: &mut Vec<u8>, tsn: u32) {
 /// Answers a heartbeat with what was in it.
 pub(super) fn write_heartbeat_ack(packet: &mut Vec<u8>, value: &[u8]) {
     write(packet, HEARTBEAT_ACK, 0, |packet| {
-        packet.extend_from_slice(value)
+        packet.extend_from_slice(value);
     });
 }
 

@@ -1,0 +1,136 @@
+//! `cargo xtask nakama`: the modules of `integrations/nakama` in a Nakama, with a bridge, game servers and voice around it.
+
+mod host;
+mod postgres;
+
+use std::{
+    io::{BufRead as _, BufReader, Write as _},
+    path::PathBuf,
+    process::{Child, ChildStdin, Command, Stdio},
+};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use clap::Args;
+use serde_json::{Value, json};
+
+use self::host::{Host, Modules, Settings};
+use crate::{
+    go,
+    process::{cargo, run, say, target_dir},
+    voice::Voice,
+};
+
+#[derive(Args)]
+pub(crate) struct Options {
+    /// The Nakama to run; without it, the one in the PATH
+    #[arg(long, value_name = "FILE", conflicts_with = "stand_in")]
+    program: Option<PathBuf>,
+    /// Load the modules into tests/nakama/standin instead: no Nakama, no database, no clients
+    #[arg(long)]
+    stand_in: bool,
+}
+
+const MODULE: &str = "integrations/nakama";
+const TESTS: &str = "tests/nakama";
+
+/// Runs both parts, the second one even if the first has failed.
+pub(crate) fn test(options: &Options) -> Result<()> {
+    let host = if options.stand_in {
+        say("STAND-IN: this run shows nothing of Nakama itself");
+        go::check(MODULE)?;
+        Host::stand_in(go::program(TESTS, "./standin", "nakama-standin")?)
+    } else {
+        let found = Host::nakama(options.program.as_deref())?;
+        go::check(MODULE)?;
+        found
+    };
+    let modules = Modules {
+        fleet: go::plugin(MODULE, ".", "bifrost")?,
+        rpcs: go::plugin(TESTS, "./rpcs", "fleet-rpcs")?,
+    };
+    run(cargo(&["build", "--locked", "-p", "bifrost"]).args([
+        "-p",
+        "integration-tests",
+        "--bin",
+        "bifrost",
+        "--bin",
+        "nakama-check",
+    ]))?;
+    let cases = check(&host, &modules, &mut checker("cases")).context("the bridge cases");
+    let voice = Voice::start()?;
+    let mut live = checker("live");
+    live.args(["--gateway", voice.text("gateway")?]);
+    live.args(["--certificate-file", voice.text("certificate_file")?]);
+    live.env("ODIN_ACCESS_KEY", voice.text("access_key")?);
+    let live = check(&host, &modules, &mut live).context("creates, matches and voice");
+    cases.and(live)
+}
+
+fn checker(part: &str) -> Command {
+    let mut command = Command::new(target_dir().join("debug").join("nakama-check"));
+    command.arg(part);
+    command
+}
+
+/// Starts the check, then a Nakama on the bridge that it names, and lets it go on.
+fn check(host: &Host, modules: &Modules, command: &mut Command) -> Result<()> {
+    let mut checking = Checking::start(command)?;
+    let first = checking.line()?.context("it ended by itself")?;
+    let told: Value = serde_json::from_str(&first)?;
+    let text = |name: &str| told[name].as_str().map(str::to_owned);
+    let settings = Settings {
+        bridge: text("bridge").context("no bridge")?,
+        token: text("token").context("no token")?,
+    };
+    let running = host.start(modules, &settings)?;
+    let place = json!({
+        "nakama": running.address(),
+        "http_key": host::HTTP_KEY,
+        "players": running.players()?,
+    });
+    writeln!(checking.input, "{place}")?;
+    while let Some(line) = checking.line()? {
+        say(&line);
+    }
+    let status = checking.child.wait()?;
+    ensure!(status.success(), "not all of it holds");
+    Ok(())
+}
+
+/// The check, ended with the task.
+struct Checking {
+    child: Child,
+    input: ChildStdin,
+    output: BufReader<std::process::ChildStdout>,
+}
+
+impl Checking {
+    fn start(command: &mut Command) -> Result<Self> {
+        let mut child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .context("nakama-check did not start")?;
+        let (Some(input), Some(output)) = (child.stdin.take(), child.stdout.take()) else {
+            bail!("its input and output are pipes");
+        };
+        Ok(Self {
+            child,
+            input,
+            output: BufReader::new(output),
+        })
+    }
+
+    fn line(&mut self) -> Result<Option<String>> {
+        let mut line = String::new();
+        let read = self.output.read_line(&mut line)?;
+        Ok((read > 0).then(|| line.trim_end().to_owned()))
+    }
+}
+
+impl Drop for Checking {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
