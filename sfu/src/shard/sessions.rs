@@ -43,7 +43,10 @@ const TIMER_GRID: Duration = Duration::from_millis(5);
 const PACKET_BYTES: usize = 1_000;
 
 /// Ticks in the time that voice is held: how often packets are taken then.
-const TICKS: u32 = 5;
+const TICKS: u32 = 2;
+
+/// Of the time that voice is held, the part that is left for sending it.
+const SENDING_PART: u32 = 20;
 
 /// The number of a session on its shard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -407,8 +410,8 @@ impl Sessions {
             entry.held_until = None;
             self.touch(number);
         } else if entry.held_until.is_none() {
-            // As of its arrival, and a tick early: it goes with the tick after that at the latest.
-            let until = arrived + self.hold.saturating_sub(self.hold / TICKS);
+            // As of its arrival, and a little early: to send takes time as well.
+            let until = arrived + self.hold.saturating_sub(self.hold / SENDING_PART);
             entry.held_until = Some(until);
             self.held.push_back((until, number));
         }

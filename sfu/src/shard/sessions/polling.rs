@@ -11,8 +11,8 @@ use super::{Outbox, SessionNumber, Sessions, TICKS, TIMER_GRID, Voice};
 use crate::shard::session::{Sent, Session, Waiting};
 
 impl Sessions {
-    /// Tells the sessions whose time has come.
-    pub(in crate::shard) fn handle_timeouts(&mut self, now: Instant) {
+    /// Lets go of the voice that has waited for long enough.
+    pub(in crate::shard) fn release(&mut self, now: Instant) {
         while let Some((until, number)) = self.held.front().copied() {
             if until > now {
                 break;
@@ -24,6 +24,10 @@ impl Sessions {
                 self.touch(number);
             }
         }
+    }
+
+    /// Tells the sessions whose time has come.
+    pub(in crate::shard) fn handle_timeouts(&mut self, now: Instant) {
         while let Some(Reverse((due, number))) = self.timers.peek().copied() {
             if due > now {
                 return;

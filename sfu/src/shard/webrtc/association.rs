@@ -346,3 +346,328 @@ impl Open {
         self.acknowledge_at = Some(self.acknowledge_at.map_or(at, |before| before.min(at)));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::BufMut as _;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const SEED: Seed = Seed {
+        tag: 0xaaaa_bbbb,
+        tsn: u32::MAX - 1,
+        cookie: [7; 16],
+    };
+
+    /// The client's side, as far as tests need one.
+    struct Client {
+        tag: u32,
+        tsn: u32,
+        server: Association,
+        /// What the server heard.
+        heard: Vec<Vec<u8>>,
+    }
+
+    impl Client {
+        fn new() -> Self {
+            Self {
+                tag: 5,
+                tsn: 100,
+                server: Association::new(SEED),
+                heard: Vec::new(),
+            }
+        }
+
+        fn open(now: Instant) -> Self {
+            let mut client = Self::new();
+            client
+                .send_with(now, 0, |packet| client_init(packet, 5, 100, true))
+                .unwrap();
+            assert_eq!(client.poll(now).len(), 1);
+            client
+                .send(now, |packet| chunk(packet, 10, &SEED.cookie))
+                .unwrap();
+            assert_eq!(client.poll(now).len(), 1);
+            assert!(client.server.is_open());
+            client
+        }
+
+        fn send(
+            &mut self,
+            now: Instant,
+            write: impl FnOnce(&mut Vec<u8>),
+        ) -> Result<(), Malformed> {
+            self.send_with(now, SEED.tag, write)
+        }
+
+        fn send_with(
+            &mut self,
+            now: Instant,
+            tag: u32,
+            write: impl FnOnce(&mut Vec<u8>),
+        ) -> Result<(), Malformed> {
+            let mut packet = Vec::new();
+            let header = Header {
+                source_port: 5_001,
+                destination_port: 5_000,
+                tag,
+            };
+            header.write(&mut packet);
+            write(&mut packet);
+            let heard = &mut self.heard;
+            self.server
+                .receive(now, &packet, |message| heard.push(message.to_vec()))
+        }
+
+        fn say(&mut self, now: Instant, flags: u8, bytes: &[u8]) {
+            let data = Data {
+                tsn: self.tsn,
+                stream: VOICE_STREAM,
+                protocol: PROTOCOL_BINARY,
+                flags,
+                bytes,
+            };
+            self.tsn += 1;
+            self.send(now, |packet| write_data(packet, &data)).unwrap();
+        }
+
+        /// What the server sends.
+        fn poll(&mut self, now: Instant) -> Vec<Vec<u8>> {
+            let mut packets = Vec::new();
+            let mut packet = Vec::new();
+            while self.server.poll(now, &mut packet) {
+                assert!(packet.len() <= PACKET_BYTES_MAX);
+                let (header, _) = Header::parse(&packet).unwrap();
+                assert_eq!((header.tag, header.destination_port), (self.tag, 5_001));
+                packets.push(packet.clone());
+            }
+            packets
+        }
+    }
+
+    fn chunk(packet: &mut Vec<u8>, kind: u8, value: &[u8]) {
+        packet.put_u8(kind);
+        packet.put_u8(0);
+        packet.put_u16(4 + value.len() as u16);
+        packet.extend_from_slice(value);
+        packet.resize(packet.len().next_multiple_of(4), 0);
+    }
+
+    fn client_init(packet: &mut Vec<u8>, tag: u32, tsn: u32, can_skip: bool) {
+        let mut value = Vec::new();
+        for number in [tag, 100_000, 0x0010_0010, tsn] {
+            value.put_u32(number);
+        }
+        if can_skip {
+            value.put_u32(0xc000_0004);
+        }
+        chunk(packet, 1, &value);
+    }
+
+    fn chunks(packet: &[u8]) -> Vec<Chunk<'_>> {
+        let (_, mut chunks) = Header::parse(packet).unwrap();
+        std::iter::from_fn(|| chunks.next().unwrap()).collect()
+    }
+
+    /// Data of packets, and the highest acknowledgement in them.
+    fn read(packets: &[Vec<u8>]) -> (Vec<Data<'_>>, Option<u32>) {
+        let all = packets.iter().flat_map(|packet| chunks(packet));
+        let (mut data, mut acknowledged) = (Vec::new(), None);
+        for chunk in all {
+            match chunk {
+                Chunk::Data(it) => data.push(it),
+                Chunk::Sack(sack) => acknowledged = Some(sack.tsn),
+                _ => {}
+            }
+        }
+        (data, acknowledged)
+    }
+
+    #[test]
+    fn who_begins_again_is_answered_again_and_who_was_not_answered_cannot_join() {
+        let now = Instant::now();
+        let mut client = Client::new();
+        client
+            .send(now, |packet| chunk(packet, 10, &SEED.cookie))
+            .unwrap();
+        assert!(!client.server.is_open(), "nobody has begun");
+        for _ in 0..3 {
+            client
+                .send_with(now, 0, |packet| client_init(packet, 5, 100, true))
+                .unwrap();
+        }
+        assert_eq!(client.poll(now).len(), 1);
+        let wrong = client.send_with(now, 1, |packet| chunk(packet, 10, &SEED.cookie));
+        assert_eq!(wrong, Err(Malformed), "another association's tag");
+        client
+            .send(now, |packet| chunk(packet, 10, &[1; 16]))
+            .unwrap();
+        assert!(!client.server.is_open(), "another cookie");
+        for _ in 0..2 {
+            client
+                .send(now, |packet| chunk(packet, 10, &SEED.cookie))
+                .unwrap();
+            assert!(client.server.is_open());
+            assert_eq!(client.poll(now).len(), 1, "the confirmation may be lost");
+        }
+    }
+
+    #[test]
+    fn who_cannot_skip_is_not_answered() {
+        let now = Instant::now();
+        let mut client = Client::new();
+        client
+            .send_with(now, 0, |packet| client_init(packet, 5, 100, false))
+            .unwrap();
+        assert!(client.poll(now).is_empty());
+    }
+
+    #[test]
+    fn messages_of_any_length_go_both_ways() {
+        let now = Instant::now();
+        let mut client = Client::open(now);
+        let long: Vec<u8> = (0..3_000).map(|at| at as u8).collect();
+        for message in [&b"voice"[..], &long] {
+            assert!(client.server.can_write(now, message.len()));
+            client.server.write(now, message);
+        }
+        let packets = client.poll(now);
+        let (data, _) = read(&packets);
+        assert!(data[0].is_whole());
+        assert_eq!(data[0].bytes, b"voice");
+        assert_eq!(data[0].tsn, SEED.tsn);
+        assert_eq!(data.last().unwrap().tsn, 1, "numbers wrap");
+        let joined: Vec<u8> = data[1..].iter().flat_map(|it| it.bytes).copied().collect();
+        assert_eq!(joined, long);
+
+        client.say(now, FLAG_BEGIN | FLAG_END, b"one");
+        client.say(now, FLAG_BEGIN, b"tw");
+        client.say(now, FLAG_END, b"o");
+        assert_eq!(client.heard, [&b"one"[..], b"two"]);
+    }
+
+    #[test]
+    fn what_comes_twice_or_on_other_streams_is_not_heard() {
+        let now = Instant::now();
+        let mut client = Client::open(now);
+        client.say(now, FLAG_BEGIN | FLAG_END, b"one");
+        client.tsn -= 1;
+        client.say(now, FLAG_BEGIN | FLAG_END, b"one");
+        for (stream, protocol) in [(0, PROTOCOL_BINARY), (VOICE_STREAM, 50)] {
+            let data = Data {
+                tsn: client.tsn,
+                stream,
+                protocol,
+                flags: FLAG_BEGIN | FLAG_END,
+                bytes: b"other",
+            };
+            client.tsn += 1;
+            client
+                .send(now, |packet| write_data(packet, &data))
+                .unwrap();
+        }
+        assert_eq!(client.heard, [b"one"]);
+    }
+
+    #[test]
+    fn acknowledgements_go_with_voice_or_after_a_while() {
+        let now = Instant::now();
+        let mut client = Client::open(now);
+        client.say(now, FLAG_BEGIN | FLAG_END, b"1");
+        assert!(client.poll(now).is_empty());
+        assert_eq!(client.server.timeout(), Some(now + ACKNOWLEDGE_TIME));
+        assert_eq!(read(&client.poll(now + ACKNOWLEDGE_TIME)).1, Some(100));
+
+        client.say(now, FLAG_BEGIN | FLAG_END, b"2");
+        client.server.write(now, b"voice");
+        let packets = client.poll(now);
+        assert_eq!(packets.len(), 1);
+        assert_eq!(read(&packets).1, Some(101), "it costs nothing here");
+
+        for _ in 0..PACKETS_UNACKNOWLEDGED {
+            assert!(client.poll(now).is_empty());
+            client.say(now, FLAG_BEGIN | FLAG_END, b"3");
+        }
+        assert_eq!(read(&client.poll(now)).1, Some(105));
+
+        client.tsn += 1;
+        client.say(now, FLAG_BEGIN | FLAG_END, b"behind a hole");
+        assert_eq!(
+            read(&client.poll(now)).1,
+            Some(105),
+            "the client is told at once"
+        );
+        client
+            .send(now, |packet| write_forward_tsn(packet, 106))
+            .unwrap();
+        assert_eq!(
+            read(&client.poll(now)).1,
+            Some(107),
+            "it skips what it lost"
+        );
+    }
+
+    #[test]
+    fn what_is_lost_is_skipped_and_never_sent_again() {
+        let now = Instant::now();
+        let mut client = Client::open(now);
+        client.server.write(now, b"lost");
+        assert_eq!(read(&client.poll(now)).0.len(), 1);
+        let later = client.server.timeout().unwrap();
+        client.server.handle_timeout(later);
+        let packets = client.poll(later);
+        assert_eq!(chunks(&packets[0]), [Chunk::ForwardTsn(SEED.tsn)]);
+        assert!(client.poll(later).is_empty());
+    }
+
+    #[test]
+    fn it_ends_when_the_client_says_so() {
+        let now = Instant::now();
+        let mut client = Client::open(now);
+        client
+            .send(now, |packet| chunk(packet, 4, b"\0\x01\0\x08beat"))
+            .unwrap();
+        assert_eq!(client.poll(now).len(), 1, "a heartbeat's answer");
+        client
+            .send(now, |packet| chunk(packet, 7, &[0; 4]))
+            .unwrap();
+        assert_eq!(client.poll(now).len(), 1, "a shutdown's");
+        client.send(now, |packet| chunk(packet, 6, &[])).unwrap();
+        assert!(client.server.is_over() && !client.server.is_open());
+        assert!(client.poll(now).is_empty());
+        assert!(!client.server.can_write(now, 1));
+    }
+
+    #[test]
+    fn who_only_asks_gets_few_answers() {
+        let now = Instant::now();
+        let mut client = Client::open(now);
+        for _ in 0..1_000 {
+            client
+                .send(now, |packet| chunk(packet, 4, &[1; 200]))
+                .unwrap();
+        }
+        assert_eq!(client.poll(now).len(), 1);
+    }
+
+    proptest! {
+        #[test]
+        fn any_chunks_are_taken(
+            steps in proptest::collection::vec((0..12_u8, proptest::collection::vec(any::<u8>(), 0..64), 0..400_u64), 0..60)
+        ) {
+            const KINDS: [u8; 12] = [0, 0, 1, 3, 3, 4, 6, 7, 10, 11, 192, 130];
+            let mut now = Instant::now();
+            let mut client = Client::open(now);
+            for (kind, value, wait) in steps {
+                now += Duration::from_millis(wait);
+                client.server.handle_timeout(now);
+                let _ = client.send(now, |packet| chunk(packet, KINDS[usize::from(kind)], &value));
+                if client.server.can_write(now, value.len()) && !value.is_empty() {
+                    client.server.write(now, &value);
+                }
+                client.poll(now);
+            }
+        }
+    }
+}
