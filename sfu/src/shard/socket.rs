@@ -66,7 +66,7 @@ impl Packets {
     }
 
     /// The packets from this one on, as many as go at once.
-    fn batch(&self, from: usize) -> impl Iterator<Item = (SocketAddr, &[u8])> {
+    pub(super) fn batch(&self, from: usize) -> impl Iterator<Item = (SocketAddr, &[u8])> {
         let mut begin = match from.checked_sub(1) {
             Some(before) => self.ends.get(before).map_or(0, |(_, end)| *end),
             None => 0,

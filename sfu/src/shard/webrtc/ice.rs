@@ -112,7 +112,7 @@ fn sha1_hmac(key: &[u8], parts: &[&[u8]]) -> [u8; 20] {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use is::stun::TransId;
 
     use super::*;
@@ -121,7 +121,7 @@ mod tests {
         ([192, 0, 2, 1], port).into()
     }
 
-    fn check(password: &str, is_chosen: bool) -> Vec<u8> {
+    pub(in crate::shard::webrtc) fn check(password: &str, is_chosen: bool) -> Vec<u8> {
         let message =
             StunMessage::binding_request("ours:theirs", TransId::new(), true, 1, 1, is_chosen);
         let mut bytes = vec![0; 256];
