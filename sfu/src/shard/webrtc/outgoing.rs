@@ -32,6 +32,10 @@ const DOUBLINGS_MAX: u32 = 3;
 /// Acknowledgements of later messages after which one is lost (RFC 9260, section 7.2.4).
 const MISSES_MAX: u8 = 3;
 
+/// Until then a lost message may still come, late: only after that is the other side told to skip it, because it takes
+/// nothing any more that it has skipped. Nobody waits longer for voice.
+const LATE_MAX: Duration = Duration::from_millis(100);
+
 /// The other side is told again to skip what it still waits for.
 const SKIP_AGAIN: Duration = Duration::from_millis(100);
 
@@ -165,7 +169,7 @@ impl Outgoing {
         if let Some(highest) = highest {
             self.miss(highest);
         }
-        self.forget_front();
+        self.forget_front(now);
     }
 
     /// Where the message is that is so far behind a number.
@@ -198,8 +202,12 @@ impl Outgoing {
         }
     }
 
-    fn forget_front(&mut self) {
-        let is_over = |message: &Message| matches!(message.fate, Fate::Come | Fate::Lost);
+    fn forget_front(&mut self, now: Instant) {
+        let is_over = |message: &Message| match message.fate {
+            Fate::UnderWay { .. } => false,
+            Fate::Come => true,
+            Fate::Lost => now >= message.at + LATE_MAX,
+        };
         while self.messages.front().is_some_and(is_over) {
             self.messages.pop_front();
         }
@@ -230,22 +238,31 @@ impl Outgoing {
 
     /// When to call [`Self::handle_timeout`].
     pub(super) fn timeout(&self) -> Option<Instant> {
-        let silence = TIMEOUT_MIN * (1 << self.timeouts);
-        let waits =
-            !self.messages.is_empty() || is_after(self.first(), self.acknowledged.wrapping_add(1));
-        waits.then(|| self.since + silence)
+        let lost = self.messages.front().filter(|it| it.fate == Fate::Lost);
+        let late = lost.map(|message| message.at + LATE_MAX);
+        [late, self.silence()].into_iter().flatten().min()
     }
 
-    /// Gives up what is under way if its time is over.
+    /// When the other side has been silent for too long.
+    fn silence(&self) -> Option<Instant> {
+        let waits =
+            !self.messages.is_empty() || is_after(self.first(), self.acknowledged.wrapping_add(1));
+        waits.then(|| self.since + TIMEOUT_MIN * (1 << self.timeouts))
+    }
+
+    /// Gives up what is lost, and what is under way if its time is over.
     pub(super) fn handle_timeout(&mut self, now: Instant) {
-        if self.timeout().is_none_or(|timeout| now < timeout) {
+        self.forget_front(now);
+        if self.silence().is_none_or(|silence| now < silence) {
             return;
+        }
+        if self.under_way > 0 {
+            self.window.collapse();
+            self.timeouts = (self.timeouts + 1).min(DOUBLINGS_MAX);
         }
         self.messages.clear();
         self.under_way = 0;
         self.recovers = None;
-        self.window.collapse();
-        self.timeouts = (self.timeouts + 1).min(DOUBLINGS_MAX);
         self.since = now;
         self.told = None;
     }
@@ -385,14 +402,33 @@ mod tests {
             acknowledge(&mut outgoing, now, before, &[(2, last)]);
         }
         assert_eq!(outgoing.under_way, 0);
-        assert_eq!(outgoing.skip(now), Some(first.wrapping_add(3)));
-        assert_eq!(outgoing.skip(now), None);
+        assert_eq!(outgoing.skip(now), None, "it may be late");
+        assert_eq!(outgoing.timeout(), Some(now + LATE_MAX));
+        let later = now + LATE_MAX;
+        outgoing.handle_timeout(later);
+        assert_eq!(outgoing.skip(later), Some(first.wrapping_add(3)));
+        assert_eq!(outgoing.skip(later), None);
         assert!(
-            outgoing.skip(now + SKIP_AGAIN).is_some(),
-            "it may be lost as well"
+            outgoing.skip(later + SKIP_AGAIN).is_some(),
+            "the word may be lost as well"
         );
-        acknowledge(&mut outgoing, now, first.wrapping_add(3), &[]);
-        assert_eq!(outgoing.skip(now + SKIP_AGAIN * 3), None);
+        acknowledge(&mut outgoing, later, first.wrapping_add(3), &[]);
+        assert_eq!(outgoing.skip(later + SKIP_AGAIN * 3), None);
+        assert_eq!(outgoing.timeout(), None);
+        assert_eq!(outgoing.timeouts, 0, "nobody was silent");
+    }
+
+    #[test]
+    fn what_was_only_late_is_not_skipped() {
+        let now = Instant::now();
+        let mut outgoing = outgoing(now);
+        let first = outgoing.send(now, PACKET);
+        for last in 2..5 {
+            outgoing.send(now, PACKET);
+            acknowledge(&mut outgoing, now, first.wrapping_sub(1), &[(2, last)]);
+        }
+        acknowledge(&mut outgoing, now + LATE_MAX, first.wrapping_add(3), &[]);
+        assert_eq!(outgoing.skip(now + LATE_MAX), None);
         assert_eq!(outgoing.timeout(), None);
     }
 
