@@ -6,7 +6,7 @@
 //! scripts write, so that every step is done as a whole or not at all.
 //!
 //! A commit that got no answer is sent again with the same id, which does nothing when it was applied. Redis must keep
-//! what it has answered (`appendonly yes`), and must not evict keys.
+//! what it has answered (`appendonly yes`, `appendfsync always`), and must not evict keys.
 
 mod connection;
 mod entry;

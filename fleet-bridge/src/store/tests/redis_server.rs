@@ -49,7 +49,14 @@ impl RedisServer {
         let port = self.port.to_string();
         let mut command = Command::new("redis-server");
         command.args(["--port", &port, "--bind", "127.0.0.1"]);
-        command.args(["--save", "", "--appendonly", "yes"]);
+        command.args([
+            "--save",
+            "",
+            "--appendonly",
+            "yes",
+            "--appendfsync",
+            "always",
+        ]);
         command.arg("--dir").arg(self.folder.path());
         let process = match command.stdout(Stdio::null()).spawn() {
             Ok(process) => process,

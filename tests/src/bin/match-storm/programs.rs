@@ -19,7 +19,7 @@ impl Redis {
         command.args(["--bind", "127.0.0.1"]);
         command.args(["--port", &address.port().to_string()]);
         command.arg("--dir").arg(&data);
-        command.args(["--appendonly", "yes", "--appendfsync", "everysec"]);
+        command.args(["--appendonly", "yes", "--appendfsync", "always"]);
         command.args(["--save", ""]);
         let process = Process::start(command, address, folder.join("redis.log")).await;
         let process =
