@@ -39,6 +39,10 @@ const ADDRESS_HELD: Duration = Duration::from_secs(10);
 /// awake.
 const TIMER_GRID: Duration = Duration::from_millis(5);
 
+/// Timers go off at the latest after this time. What is set for later, or for a session that is gone, would stay among the
+/// timers for as long.
+const TIMER_MAX: Duration = Duration::from_secs(10);
+
 /// Bytes of voice that fill a packet: what waits for others to go with then goes.
 const PACKET_BYTES: usize = 1_000;
 

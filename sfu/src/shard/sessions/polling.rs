@@ -7,7 +7,7 @@ use std::{
 
 use bytes::Bytes;
 
-use super::{Outbox, SessionNumber, Sessions, TICKS, TIMER_GRID, Voice};
+use super::{Outbox, SessionNumber, Sessions, TICKS, TIMER_GRID, TIMER_MAX, Voice};
 use crate::shard::session::{Sent, Session, Waiting};
 
 impl Sessions {
@@ -136,6 +136,7 @@ impl Sessions {
 fn on_grid(begin: Instant, now: Instant, timeout: Instant) -> Instant {
     let grid = TIMER_GRID.as_nanos() as u64;
     let since = |at: Instant| at.saturating_duration_since(begin).as_nanos() as u64;
+    let timeout = timeout.min(now + TIMER_MAX);
     let place = since(timeout).div_ceil(grid).max(since(now) / grid + 1);
     begin + Duration::from_nanos(place * grid)
 }
@@ -145,7 +146,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn timers_go_off_together_and_never_at_once() {
+    fn timers_go_off_together_never_at_once_and_never_too_late() {
         let begin = Instant::now();
         let at = |us| begin + Duration::from_micros(us);
         for (now, timeout, due) in [
@@ -155,6 +156,7 @@ mod tests {
             (4_999, 3, 5_000),
             (5_000, 5_000, 10_000),
             (1, 1_000_000, 1_000_000),
+            (0, 3_600_000_000, 10_000_000),
         ] {
             assert_eq!(
                 on_grid(begin, at(now), at(timeout)),
