@@ -23,6 +23,9 @@ const BUSY: f64 = 0.6;
 const BUSY_OFF_MAX: f64 = 0.03;
 const BUSY_TRIES: u32 = 4;
 
+/// Share of its core that the generator may use there: above, figures are its own as much as the server's.
+const GENERATOR_MAX: f64 = 0.75;
+
 /// Most packets a second of one talker, as the load generator has it.
 const RATE_MAX: f64 = 1_000.0;
 
@@ -218,21 +221,22 @@ fn say_waiting(
         scenario.name
     ));
     for (which, case) in cases.iter().enumerate() {
-        let cores = all
-            .get(&(0, which))
-            .into_iter()
-            .flatten()
-            .map(|it| it.cores);
+        let before = all.get(&(0, which)).into_iter().flatten();
+        let (cores, generator) = before.map(|it| (it.cores, it.generator)).unzip();
+        let (mut cores, mut generator) = (median(cores), median(generator));
         let mut rate = f64::from(RATE);
-        let mut cores = median(cores.collect());
         let mut last = None;
         for _ in 0..BUSY_TRIES {
-            // Below the first rate the cost of a packet is another one, and so on: one step rarely does.
-            rate = (rate * BUSY / cores).clamp(1.0, RATE_MAX).round();
+            // Below the first rate the cost of a packet is another one, and so on: one step rarely does. Where the
+            // generator has no more to give, the server is looked at with what there is.
+            let more = (BUSY / cores).min(GENERATOR_MAX / generator);
+            rate = (rate * more).clamp(1.0, RATE_MAX).round();
             let figures = measure(options, scenario, case, rate as u32)?;
-            cores = figures.cores;
+            (cores, generator) = (figures.cores, figures.generator);
             last = Some(figures);
-            if (cores - BUSY).abs() <= BUSY_OFF_MAX || rate >= RATE_MAX {
+            let is_there = (cores - BUSY).abs() <= BUSY_OFF_MAX;
+            let is_all = (generator - GENERATOR_MAX).abs() <= BUSY_OFF_MAX && cores < BUSY;
+            if is_there || is_all || rate >= RATE_MAX {
                 break;
             }
         }
