@@ -9,6 +9,7 @@ use std::{
 use crate::{
     bans::Bans,
     id::{MediaId, MediaIds, PeerId, RoomNumber},
+    mutes::{Mute, Mutes, TooManyMutes},
 };
 
 /// A room's full name: rooms of different namespaces have nothing to do with each other.
@@ -93,6 +94,7 @@ pub struct Directory {
     peers: HashMap<PeerId, Member>,
     media_ids: MediaIds,
     bans: Bans,
+    mutes: Mutes,
     clients: u64,
     last_peer: u32,
     last_room: u64,
@@ -105,6 +107,8 @@ struct Entry {
     customer: Arc<str>,
     since: Instant,
     peers: HashSet<PeerId>,
+    /// A game server has a say in it: it stays for so long without peers.
+    kept_until: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -125,6 +129,7 @@ impl Directory {
             peers: HashMap::new(),
             media_ids: MediaIds::default(),
             bans: Bans::default(),
+            mutes: Mutes::default(),
             clients: 0,
             last_peer: 0,
             last_room: 0,
@@ -210,24 +215,13 @@ impl Directory {
         if self.limits.peers.is_some_and(|limit| self.peers() >= limit) {
             return Err(Refusal::Peers);
         }
-        let is_new = !self.rooms.contains_key(room);
-        if is_new && self.limits.rooms.is_some_and(|limit| self.rooms() >= limit) {
-            return Err(Refusal::Rooms);
-        }
+        self.check_room_limit(room)?;
         let media_ids = self.media_ids.take(self.limits.medias.into());
         let media_ids = media_ids.ok_or(Refusal::Medias)?;
         let peer = self.next_peer();
-        let next_room = &mut self.last_room;
-        let entry = self.rooms.entry(room.clone()).or_insert_with(|| {
-            *next_room += 1;
-            Entry {
-                number: RoomNumber(*next_room),
-                customer: Arc::from(customer),
-                since: now,
-                peers: HashSet::new(),
-            }
-        });
+        let entry = self.enter(now, room, customer);
         entry.peers.insert(peer);
+        let (number, customer) = (entry.number, Arc::clone(&entry.customer));
         let member = Member {
             room: room.clone(),
             user_id: user_id.to_owned(),
@@ -238,12 +232,68 @@ impl Directory {
         Ok(Admitted {
             peer,
             media_ids,
-            room: entry.number,
-            customer: Arc::clone(&entry.customer),
+            room: number,
+            customer,
         })
     }
 
-    /// A peer that was let in is gone, and with the last one its room. Call it when no packet of the peer can be under
+    /// A room's game server has something to say of its users: the room begins, if it has not, and stays for at least
+    /// `time`, with peers or without. Gives its present life, and whose it is.
+    ///
+    /// # Errors
+    /// [`Refusal`].
+    pub fn govern(
+        &mut self,
+        now: Instant,
+        room: &RoomKey,
+        customer: &str,
+        time: Duration,
+    ) -> Result<(RoomNumber, Arc<str>), Refusal> {
+        if self.is_closing {
+            return Err(Refusal::Closing);
+        }
+        if self.bans.is_closed(now, room) {
+            return Err(Refusal::Closed);
+        }
+        self.check_room_limit(room)?;
+        let entry = self.enter(now, room, customer);
+        entry.kept_until = Some(now + time);
+        Ok((entry.number, Arc::clone(&entry.customer)))
+    }
+
+    /// Rooms that were only kept for their game servers, and have been for long enough: they end.
+    pub fn end_kept(&mut self, now: Instant) -> Vec<(RoomKey, RoomNumber)> {
+        let is_over = |_: &RoomKey, entry: &mut Entry| {
+            entry.peers.is_empty() && entry.kept_until.is_none_or(|end| end <= now)
+        };
+        let ended = self.rooms.extract_if(is_over);
+        ended.map(|(key, entry)| (key, entry.number)).collect()
+    }
+
+    fn check_room_limit(&self, room: &RoomKey) -> Result<(), Refusal> {
+        let is_new = !self.rooms.contains_key(room);
+        let is_full = || self.limits.rooms.is_some_and(|limit| self.rooms() >= limit);
+        match is_new && is_full() {
+            true => Err(Refusal::Rooms),
+            false => Ok(()),
+        }
+    }
+
+    fn enter(&mut self, now: Instant, room: &RoomKey, customer: &str) -> &mut Entry {
+        let next_room = &mut self.last_room;
+        self.rooms.entry(room.clone()).or_insert_with(|| {
+            *next_room += 1;
+            Entry {
+                number: RoomNumber(*next_room),
+                customer: Arc::from(customer),
+                since: now,
+                peers: HashSet::new(),
+                kept_until: None,
+            }
+        })
+    }
+
+    /// A peer that was let in is gone, and with the last one its room, unless a game server keeps it. Call it when no packet of the peer can be under
     /// way any more: its media ids are given out again.
     pub fn release_peer(&mut self, peer: PeerId) {
         let Some(member) = self.peers.remove(&peer) else {
@@ -252,7 +302,7 @@ impl Directory {
         self.media_ids.free(member.media_ids);
         if let Some(entry) = self.rooms.get_mut(&member.room) {
             entry.peers.remove(&peer);
-            if entry.peers.is_empty() {
+            if entry.peers.is_empty() && entry.kept_until.is_none() {
                 self.rooms.remove(&member.room);
             }
         }
@@ -279,6 +329,35 @@ impl Directory {
     pub fn close(&mut self, now: Instant, room: &RoomKey, time: Duration) -> Vec<PeerId> {
         self.bans.close(now, room, time);
         self.send_away(room, None)
+    }
+
+    /// Remembers mutes, all or none.
+    ///
+    /// # Errors
+    /// [`TooManyMutes`].
+    pub fn mute(
+        &mut self,
+        now: Instant,
+        room: &RoomKey,
+        mutes: Vec<Mute>,
+    ) -> Result<(), TooManyMutes> {
+        self.mutes.put(now, room, mutes)
+    }
+
+    /// Forgets a mute. `false` when there was none.
+    pub fn unmute(
+        &mut self,
+        now: Instant,
+        room: &RoomKey,
+        user_id: &str,
+        listener_id: Option<&str>,
+    ) -> bool {
+        self.mutes.take_back(now, room, user_id, listener_id)
+    }
+
+    /// The mutes of a room.
+    pub fn mutes(&self, now: Instant, room: &RoomKey) -> Vec<Mute> {
+        self.mutes.of(now, room)
     }
 
     /// Whether a peer was made to leave after it had been admitted: it may not have been in its room then.
@@ -446,6 +525,45 @@ mod tests {
         directory.begin_closing();
         assert_eq!(admit(&mut directory, "b", "carol"), Err(Refusal::Closing));
         assert_eq!(directory.admit_client(), Err(Refusal::Closing));
+    }
+
+    #[test]
+    fn a_room_with_a_game_server_stays_without_peers_for_its_time() {
+        let limits = DirectoryLimits {
+            rooms: Some(1),
+            ..OPEN
+        };
+        let mut directory = Directory::new(limits);
+        let now = origin();
+        let minute = Duration::from_secs(60);
+        let (number, customer) = directory.govern(now, &room("a"), "acme", minute).unwrap();
+        assert_eq!(&*customer, "acme");
+        assert_eq!(
+            directory.govern(now, &room("b"), "acme", minute),
+            Err(Refusal::Rooms)
+        );
+        let bob = admit(&mut directory, "a", "bob").unwrap();
+        assert_eq!((bob.room, &*bob.customer), (number, "acme"));
+        assert_eq!(directory.end_kept(now + minute), [], "somebody is in");
+        directory.release_peer(bob.peer);
+        assert_eq!(directory.room(&room("a")), Some(number));
+        let again = directory.govern(now + minute / 2, &room("a"), "acme", minute);
+        assert_eq!(again.map(|(number, _)| number), Ok(number));
+        assert_eq!(directory.end_kept(now + minute), []);
+        let end = now + minute / 2 + minute;
+        assert_eq!(directory.end_kept(end), [(room("a"), number)]);
+        assert_eq!((directory.rooms(), directory.end_kept(end)), (0, vec![]));
+
+        directory.close(now, &room("a"), minute);
+        assert_eq!(
+            directory.govern(now, &room("a"), "acme", minute),
+            Err(Refusal::Closed)
+        );
+        directory.begin_closing();
+        assert_eq!(
+            directory.govern(now, &room("b"), "acme", minute),
+            Err(Refusal::Closing)
+        );
     }
 
     #[test]

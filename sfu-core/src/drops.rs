@@ -18,6 +18,8 @@ pub enum DropReason {
     Replayed,
     /// Newer packets of its media came long ago.
     Late,
+    /// Its sender is muted.
+    Muted,
     /// The media sends more than it may.
     MediaRate,
     /// It waited too long on its way through the server.
@@ -44,7 +46,7 @@ pub enum DropReason {
 
 impl DropReason {
     /// All of them, by their numbers.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::Malformed,
         Self::TooLarge,
         Self::NoRoom,
@@ -52,6 +54,7 @@ impl DropReason {
         Self::MediaStopped,
         Self::Replayed,
         Self::Late,
+        Self::Muted,
         Self::MediaRate,
         Self::Stale,
         Self::StreamLimit,
@@ -75,6 +78,7 @@ impl DropReason {
             Self::MediaStopped => "media_stopped",
             Self::Replayed => "replayed",
             Self::Late => "late",
+            Self::Muted => "muted",
             Self::MediaRate => "media_rate",
             Self::Stale => "stale",
             Self::StreamLimit => "stream_limit",

@@ -18,6 +18,7 @@ mod drops;
 mod event;
 mod id;
 pub mod limits;
+mod mutes;
 mod room;
 mod shedding;
 pub mod wire;
@@ -29,5 +30,6 @@ pub use directory::{Admitted, Directory, DirectoryLimits, Refusal, RoomKey, Room
 pub use drops::DropReason;
 pub use event::{Event, LeaveReason, MediaInfo, Notice, PeerInfo, RoomInfo};
 pub use id::{MediaId, MediaIds, PeerId, RoomNumber};
-pub use room::{Join, Position, Refused, Room, RoomLimits, Slot};
+pub use mutes::{Mute, TooManyMutes};
+pub use room::{Directed, Directive, Join, Pair, Position, Refused, Room, RoomLimits, Slot};
 pub use shedding::{BudgetChange, Shedding};

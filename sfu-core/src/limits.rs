@@ -39,5 +39,14 @@ pub const CONCURRENT_STREAMS_MAX: usize = 8;
 /// Bans and closed rooms that are remembered; beyond that the one that ends first is forgotten.
 pub const BANS_MAX: usize = 100_000;
 
+/// Users of one room whose places are remembered, in the room or not: more than can hear each other.
+pub const PLACES_MAX: usize = 16_384;
+
+/// Mutes that are remembered on the whole server; one more is refused.
+pub const MUTES_MAX: usize = 100_000;
+
+/// Bytes of the reason for a mute: a sentence.
+pub const REASON_BYTES_MAX: usize = 256;
+
 /// How far behind the newest packet of a media another may be: 64 packets of 20 ms.
 pub const REPLAY_WINDOW: u32 = 64;

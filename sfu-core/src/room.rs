@@ -4,6 +4,7 @@
 //! [`Room::poll_notice`], and for each datagram the receivers are named one by one. Poll notices after every call that
 //! changes the room: a slot is given to the next peer once its peer has left.
 
+mod governed;
 mod media;
 mod peer;
 mod proximity;
@@ -18,9 +19,21 @@ use std::{
 };
 
 use bytes::Bytes;
+use fixedbitset::FixedBitSet;
 
-use self::{media::Media, peer::Peer, proximity::Space, streams::Streams};
-pub use self::{peer::Slot, proximity::Position, voice::Refused};
+pub use self::{
+    governed::{Directed, Directive, Pair},
+    peer::Slot,
+    proximity::Position,
+    voice::Refused,
+};
+use self::{
+    governed::{Mutes, Places},
+    media::Media,
+    peer::Peer,
+    proximity::Space,
+    streams::Streams,
+};
 use crate::{
     command::{Command, CommandError},
     event::{Event, LeaveReason, MediaInfo, Notice, PeerInfo, RoomInfo},
@@ -74,8 +87,12 @@ pub struct Room {
     streams: Vec<Streams>,
     vacant: Vec<Slot>,
     by_id: HashMap<PeerId, Slot>,
+    by_user: HashMap<Arc<str>, Vec<Slot>>,
     medias: HashMap<MediaId, Media>,
     space: Space,
+    /// What a game server has said; `None` while clients say themselves where they are.
+    places: Option<Places>,
+    mutes: Mutes,
     notices: VecDeque<Notice>,
 }
 
@@ -89,8 +106,11 @@ impl Room {
             streams: Vec::new(),
             vacant: Vec::new(),
             by_id: HashMap::new(),
+            by_user: HashMap::new(),
             medias: HashMap::new(),
             space: Space::default(),
+            places: None,
+            mutes: Mutes::default(),
             notices: VecDeque::new(),
         }
     }
@@ -122,13 +142,20 @@ impl Room {
             self.streams.push(Streams::default());
             Slot::new(self.peers.len() - 1)
         });
-        let visible = self.space.insert(slot, join.position);
+        let position = match &self.places {
+            None => Some(join.position),
+            Some(places) => places.of(&join.user_id),
+        };
+        let visible = position.map(|position| self.space.relocate(slot, position));
         for media in &join.media_ids {
             self.medias
                 .insert(*media, Media::new(now, slot, self.limits));
         }
-        let peer = Peer::new(join, visible);
+        let user_id = Arc::clone(&join.user_id);
+        let peer = Peer::new(join, visible.unwrap_or_default());
         self.by_id.insert(peer.id, slot);
+        let of_user = self.by_user.entry(Arc::clone(&user_id)).or_default();
+        of_user.push(slot);
         let others: Vec<Slot> = peer.visible().collect();
         for other in &others {
             if let Some(other) = self.peer_mut(*other) {
@@ -140,6 +167,7 @@ impl Room {
             .get_mut(slot.index())
             .expect("the slot was made above");
         *place = Some(peer);
+        self.apply_mutes_of(slot, &user_id);
         self.introduce(slot);
         if let Some(info) = self.describe(slot, None) {
             self.tell(others, Event::PeerJoined(info));
@@ -172,6 +200,13 @@ impl Room {
         };
         self.space.remove(slot);
         self.by_id.remove(&peer.id);
+        if let Some(of_user) = self.by_user.get_mut(&peer.user_id) {
+            of_user.retain(|other| *other != slot);
+            if of_user.is_empty() {
+                self.by_user.remove(&peer.user_id);
+            }
+        }
+        self.withhold_from(slot, &peer.user_id, false);
         self.forget_streams(slot, &peer.media_ids);
         for media in &peer.media_ids {
             self.medias.remove(media);
@@ -195,11 +230,7 @@ impl Room {
 
     /// The peers of a user.
     pub fn peers_of(&self, user_id: &str) -> Vec<Slot> {
-        let is_it = |slot: &Slot| {
-            self.peer(*slot)
-                .is_some_and(|peer| &*peer.user_id == user_id)
-        };
-        self.by_id.values().copied().filter(is_it).collect()
+        self.by_user.get(user_id).cloned().unwrap_or_default()
     }
 
     /// Everybody who is in.
@@ -255,7 +286,10 @@ impl Room {
                 Ok(())
             }
             Command::SetPeerPosition { position } => {
-                self.move_peer(slot, position);
+                // Where a game server says it, what a client says counts for nothing, and is no mistake of its.
+                if self.places.is_none() {
+                    self.move_peer(slot, Some(position));
+                }
                 Ok(())
             }
             Command::SendMessage { message, targets } => {
@@ -324,11 +358,17 @@ impl Room {
         Ok(())
     }
 
-    fn move_peer(&mut self, slot: Slot, position: Position) {
+    fn move_peer(&mut self, slot: Slot, position: Option<Position>) {
         if self.space.position(slot) == position {
             return;
         }
-        let near = self.space.relocate(slot, position);
+        let near = match position {
+            Some(position) => self.space.relocate(slot, position),
+            None => {
+                self.space.remove(slot);
+                FixedBitSet::new()
+            }
+        };
         let Some(peer) = self.peer_mut(slot) else {
             return;
         };

@@ -18,6 +18,10 @@ pub(super) struct Media {
     bucket: TokenBucket,
     /// Slots of those who have paused it; mostly nobody has.
     paused_by: FixedBitSet,
+    /// Slots of those who are not to hear it.
+    muted_for: FixedBitSet,
+    /// Both: what a packet looks at.
+    withheld_from: FixedBitSet,
     /// Slots of those who hear it where streams are limited: exactly those whose streams name it.
     audience: FixedBitSet,
     /// When the audience is to be chosen anew; `None` is at once.
@@ -54,6 +58,8 @@ impl Media {
                 limits.media_packets_capacity,
             ),
             paused_by: FixedBitSet::new(),
+            muted_for: FixedBitSet::new(),
+            withheld_from: FixedBitSet::new(),
             audience: FixedBitSet::new(),
             review_due: None,
         }
@@ -88,21 +94,39 @@ impl Media {
     /// `false` when it did not run. Pauses end with it: it is announced anew when it starts again.
     pub(super) fn stop(&mut self) -> bool {
         self.paused_by.clear();
+        self.withheld_from = self.muted_for.clone();
         self.running.take().is_some()
     }
 
-    /// The slots of those who do not want it.
-    pub(super) fn paused_by(&self) -> &FixedBitSet {
-        &self.paused_by
+    /// The slots of those who do not want it, or are not to hear it.
+    pub(super) fn withheld_from(&self) -> &FixedBitSet {
+        &self.withheld_from
     }
 
     pub(super) fn pause_for(&mut self, hearer: Slot) {
         self.paused_by.grow_and_insert(hearer.index());
+        self.withheld_from.grow_and_insert(hearer.index());
     }
 
     pub(super) fn resume_for(&mut self, hearer: Slot) {
-        if self.paused_by.contains(hearer.index()) {
-            self.paused_by.remove(hearer.index());
+        remove(&mut self.paused_by, hearer);
+        self.settle(hearer);
+    }
+
+    pub(super) fn mute_for(&mut self, hearer: Slot) {
+        self.muted_for.grow_and_insert(hearer.index());
+        self.withheld_from.grow_and_insert(hearer.index());
+    }
+
+    pub(super) fn unmute_for(&mut self, hearer: Slot) {
+        remove(&mut self.muted_for, hearer);
+        self.settle(hearer);
+    }
+
+    fn settle(&mut self, hearer: Slot) {
+        let at = hearer.index();
+        if !self.paused_by.contains(at) && !self.muted_for.contains(at) {
+            remove(&mut self.withheld_from, hearer);
         }
     }
 
@@ -123,9 +147,7 @@ impl Media {
     }
 
     pub(super) fn unheard_by(&mut self, hearer: Slot) {
-        if self.audience.contains(hearer.index()) {
-            self.audience.remove(hearer.index());
-        }
+        remove(&mut self.audience, hearer);
     }
 
     /// Whether a packet of its owner may go on.
@@ -142,6 +164,13 @@ impl Media {
                 Ok(())
             }
         }
+    }
+}
+
+/// The set may be too small for the slot.
+fn remove(slots: &mut FixedBitSet, slot: Slot) {
+    if slots.contains(slot.index()) {
+        slots.remove(slot.index());
     }
 }
 

@@ -32,6 +32,8 @@ pub(super) struct Peer {
     pub(super) user_id: Arc<str>,
     pub(super) user_data: Bytes,
     pub(super) media_ids: Vec<MediaId>,
+    /// Whether nobody is to hear it.
+    pub(super) is_muted: bool,
     /// The slots of those who see this peer, and whom it sees: sight is mutual.
     visible: FixedBitSet,
 }
@@ -43,6 +45,7 @@ impl Peer {
             user_id: join.user_id,
             user_data: join.user_data,
             media_ids: join.media_ids,
+            is_muted: false,
             visible,
         }
     }

@@ -99,26 +99,26 @@ impl Cell {
 #[derive(Debug, Default)]
 pub(super) struct Space {
     cells: HashMap<Cell, Vec<(Slot, Position)>, BuildHasherDefault<CellHasher>>,
-    positions: Vec<Position>,
+    positions: Vec<Option<Position>>,
 }
 
 impl Space {
-    pub(super) fn position(&self, slot: Slot) -> Position {
-        self.positions
-            .get(slot.index())
-            .copied()
-            .unwrap_or_default()
+    /// `None` is nowhere: near nobody.
+    pub(super) fn position(&self, slot: Slot) -> Option<Position> {
+        self.positions.get(slot.index()).copied().flatten()
     }
 
-    /// Puts a newcomer somewhere, and says who is near.
-    pub(super) fn insert(&mut self, slot: Slot, position: Position) -> FixedBitSet {
-        let near = self.near(slot, position);
-        self.place(slot, position);
-        near
+    /// The square of how far two are from each other, if both are anywhere.
+    pub(super) fn distance_squared(&self, one: Slot, other: Slot) -> Option<f64> {
+        Some(self.position(one)?.distance_squared(self.position(other)?))
     }
 
     pub(super) fn remove(&mut self, slot: Slot) {
-        let cell = self.position(slot).cell();
+        let place = self.positions.get_mut(slot.index());
+        let Some(position) = place.and_then(Option::take) else {
+            return;
+        };
+        let cell = position.cell();
         if let Some(inside) = self.cells.get_mut(&cell) {
             inside.retain(|(other, _)| *other != slot);
             if inside.is_empty() {
@@ -127,10 +127,10 @@ impl Space {
         }
     }
 
-    /// Puts somebody elsewhere, and says who is near there.
+    /// Puts somebody somewhere, and says who is near there.
     pub(super) fn relocate(&mut self, slot: Slot, position: Position) -> FixedBitSet {
         let cell = position.cell();
-        if self.position(slot).cell() == cell {
+        if self.position(slot).map(Position::cell) == Some(cell) {
             let inside = self.cells.get_mut(&cell).into_iter().flatten();
             if let Some((_, at)) = inside.into_iter().find(|(other, _)| *other == slot) {
                 *at = position;
@@ -153,10 +153,10 @@ impl Space {
 
     fn note(&mut self, slot: Slot, position: Position) {
         if self.positions.len() <= slot.index() {
-            self.positions.resize(slot.index() + 1, Position::default());
+            self.positions.resize(slot.index() + 1, None);
         }
         if let Some(at) = self.positions.get_mut(slot.index()) {
-            *at = position;
+            *at = Some(position);
         }
     }
 
@@ -192,7 +192,7 @@ mod tests {
     #[test]
     fn near_is_below_the_radius() {
         let mut space = Space::default();
-        space.insert(Slot::new(0), Position::default());
+        space.relocate(Slot::new(0), Position::default());
         for (at, is_near) in [
             (position(0.999, 0.0, 0.0), true),
             (position(1.0, 0.0, 0.0), false),
@@ -220,10 +220,8 @@ mod tests {
                     continue;
                 }
                 let at = Position::new(coordinates).unwrap();
-                let near = match all[index].replace(at) {
-                    None => space.insert(slot, at),
-                    Some(_) => space.relocate(slot, at),
-                };
+                all[index] = Some(at);
+                let near = space.relocate(slot, at);
                 for (other, there) in all.iter().enumerate() {
                     let wanted = other != index && there.is_some_and(|there| there.is_near(at));
                     prop_assert_eq!(near.contains(other), wanted);

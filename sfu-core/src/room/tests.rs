@@ -1,5 +1,7 @@
 //! A room by its calls: who is told what, and who hears whom.
 
+mod governed;
+
 use std::time::Duration;
 
 use super::{streams::STREAM_HELD, *};

@@ -47,8 +47,13 @@ impl Room {
         media.accept(now, datagram.sequence)?;
         let talker = self.peers.get(sender.index()).and_then(Option::as_ref);
         let talker = talker.ok_or(DropReason::ForeignMedia)?;
+        if talker.is_muted {
+            return Err(DropReason::Muted);
+        }
         let Some(hearing) = hearing else {
-            talker.visible_without(media.paused_by()).for_each(deliver);
+            talker
+                .visible_without(media.withheld_from())
+                .for_each(deliver);
             return Ok(Refused {
                 receivers: 0,
                 reason: DropReason::StreamLimit,
@@ -59,7 +64,7 @@ impl Room {
         }
         let media = self.medias.get(&media_id).ok_or(DropReason::ForeignMedia)?;
         let talker = self.peer(sender).ok_or(DropReason::ForeignMedia)?;
-        let receivers = talker.choose_visible(media.paused_by(), media.audience(), deliver);
+        let receivers = talker.choose_visible(media.withheld_from(), media.audience(), deliver);
         Ok(Refused {
             receivers,
             reason: hearing.reason,
@@ -96,18 +101,18 @@ impl Room {
         let (Some(talker), Some(media)) = (talker, medias.get_mut(&media_id)) else {
             return;
         };
-        let from = space.position(sender);
         let mut gone = Vec::new();
         audience.grow(streams.len());
         let near = talker.visible_count();
-        for to in talker.visible_without(media.paused_by()) {
+        for to in talker.visible_without(media.withheld_from()) {
             let Some(streams) = streams.get_mut(to.index()) else {
                 continue;
             };
             let candidate = Candidate {
                 media: media_id,
                 is_heard: audience.contains(to.index()),
-                distance: from.distance_squared(space.position(to)),
+                // Whoever sees it is somewhere.
+                distance: space.distance_squared(sender, to).unwrap_or_default(),
                 near,
             };
             let is_gone = |media| gone.push((media, to));
