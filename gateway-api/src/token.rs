@@ -218,6 +218,11 @@ impl Restrictions {
         let mut names = names.as_slice().iter();
         names.any(|name| name.eq_ignore_ascii_case(method))
     }
+
+    /// Whether this method is named: for those that a token without `sub` must not open.
+    pub fn names(&self, method: &str) -> bool {
+        self.0.is_some() && self.allows(method)
+    }
 }
 
 impl Rules<'_> {

@@ -3,7 +3,8 @@
 use std::{collections::HashMap, time::Duration};
 
 use arc_swap::ArcSwap;
-use gateway_api::{Claims, ClaimsObject, PublicKey, Rules, Token, TokenError};
+use gateway_api::{Claims, ClaimsObject, PublicKey, Restrictions, Rules, Token, TokenError};
+use http::StatusCode;
 use sfu_core::limits::NAME_BYTES_MAX;
 
 use crate::config::Authorization;
@@ -13,6 +14,9 @@ const AUDIENCE: &str = "sfu";
 
 /// What tokens must allow, if they restrict anything.
 const METHOD: &str = "connect";
+
+/// What tokens must name to let a game server say where the users of their rooms are.
+const POSITIONS: &str = "positions";
 
 /// Rooms that one token may open: as many as at the gateway.
 const ROOMS_MAX: usize = 256;
@@ -46,6 +50,16 @@ pub(crate) enum AuthError {
     Rooms,
     #[error("too long a name in token")]
     Name,
+}
+
+impl AuthError {
+    /// Whether another token would do, or nobody's who is asked for this.
+    pub(crate) fn status(self) -> StatusCode {
+        match self {
+            Self::Restricted => StatusCode::FORBIDDEN,
+            _ => StatusCode::UNAUTHORIZED,
+        }
+    }
 }
 
 /// The keys that may sign, and how tokens are judged.
@@ -84,16 +98,38 @@ impl Authenticator {
     /// # Errors
     /// [`AuthError`].
     pub(crate) fn identify(&self, now: Duration, token: &str) -> Result<Identity, AuthError> {
+        self.judge(now, token, |it| it.allows(METHOD))
+    }
+
+    /// Judges the token of a game server. Unlike a client's it has to name what it opens: one that is made for anything is
+    /// in the hands of clients.
+    ///
+    /// # Errors
+    /// [`AuthError`].
+    pub(crate) fn identify_game_server(
+        &self,
+        now: Duration,
+        token: &str,
+    ) -> Result<Identity, AuthError> {
+        self.judge(now, token, |it| it.names(POSITIONS))
+    }
+
+    fn judge(
+        &self,
+        now: Duration,
+        token: &str,
+        is_enough: impl FnOnce(&Restrictions) -> bool,
+    ) -> Result<Identity, AuthError> {
         let claims = self.claims(token)?;
         let rules = Rules {
             audience: AUDIENCE,
             leeway: self.leeway,
             now,
         };
-        if !rules.check(&claims)?.allows(METHOD) {
-            return Err(AuthError::Restricted);
+        match is_enough(&rules.check(&claims)?) {
+            true => identity(claims),
+            false => Err(AuthError::Restricted),
         }
-        identity(claims)
     }
 
     fn claims(&self, token: &str) -> Result<ClaimsObject, AuthError> {
@@ -210,6 +246,23 @@ mod tests {
         assert_eq!(foreign, Err(AuthError::UnknownKey));
         let leeway = identify(&json!({"uid": "bob", "rid": "a", "exp": NOW - 1}));
         assert!(leeway.is_ok(), "1.5 s of leeway");
+    }
+
+    #[test]
+    fn only_a_token_that_names_positions_is_a_game_servers() {
+        let judge = |claims: &Value| {
+            let token = sign(claims, &key(1));
+            let now = Duration::from_secs(NOW);
+            let authenticator = authenticator(false);
+            let is_game_server = authenticator.identify_game_server(now, &token).is_ok();
+            (is_game_server, authenticator.identify(now, &token).is_ok())
+        };
+        let with = |sub: Value| judge(&json!({"uid": "server", "rid": "a", "sub": sub}));
+        assert_eq!(with(json!("positions")), (true, false));
+        assert_eq!(with(json!(["connect", "Positions"])), (true, true));
+        assert_eq!(with(json!("connect")), (false, true));
+        assert_eq!(with(json!([])), (false, false));
+        assert_eq!(judge(&json!({"uid": "bob", "rid": "a"})), (false, true));
     }
 
     #[test]

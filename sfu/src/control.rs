@@ -1,6 +1,7 @@
 //! What all connections share: the directory of rooms behind a lock that no voice waits for, the shards, and who is on
 //! the way in. Tasks of a gateway are carried out here.
 
+mod direction;
 mod grace;
 mod seats;
 mod stays;
@@ -23,6 +24,7 @@ use sfu_core::{
 use tokio::sync::{Semaphore, watch};
 
 pub(crate) use self::{
+    direction::{Direction, DirectionError, MUTE_TIME_MAX, MuteOrder},
     grace::{LET_GO_TIME, ResumeError},
     seats::{ClientSeat, PeerSeat},
     stays::{ResumeKey, Stay, Stays},

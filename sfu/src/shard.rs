@@ -21,7 +21,7 @@ mod worker;
 #[cfg(fuzzing)]
 pub(crate) use demux::{Packet, shard_of};
 pub(crate) use inbox::{
-    Inbox, JoinRequest, Overloaded, Place, Request, ResumeRequest, SHARDS_MAX, Turn,
+    DirectRequest, Inbox, JoinRequest, Overloaded, Place, Request, ResumeRequest, SHARDS_MAX, Turn,
 };
 pub(crate) use outlet::{Outlet, Outlets, outlet};
 pub(crate) use quic::{Arrival, Came, ConnectionId, Ending, Pipe, QuicSettings, QuicTls};

@@ -119,8 +119,7 @@ impl Server {
                 Ended::Asked
             });
         }
-        let looks = look_at_load(Arc::clone(&control), self.config.clone());
-        duties.spawn(unless(stopping.clone(), looks));
+        look_after(&mut duties, &control, &stopping, &self.config);
         if let Some(supervisor) = &self.supervisor {
             duties.spawn(report(
                 Arc::clone(&control),
@@ -161,6 +160,23 @@ impl Server {
         join(threads).await;
         ended
     }
+}
+
+/// Looks at the machine, and for rooms that are over, until the server stops.
+fn look_after(
+    duties: &mut JoinSet<Ended>,
+    control: &Arc<Control>,
+    stopping: &watch::Receiver<bool>,
+    config: &Config,
+) {
+    let looks = look_at_load(Arc::clone(control), config.clone());
+    duties.spawn(unless(stopping.clone(), looks));
+    let control = Arc::clone(control);
+    let ends = async move {
+        control.end_kept_rooms().await;
+        Ended::Asked
+    };
+    duties.spawn(unless(stopping.clone(), ends));
 }
 
 /// Takes clients until the server stops; those that are in go on.

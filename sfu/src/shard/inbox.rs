@@ -14,7 +14,9 @@ use std::{
 use bytes::Bytes;
 use crossbeam_queue::ArrayQueue;
 use nix::sys::eventfd::{EfdFlags, EventFd};
-use sfu_core::{Command, Join, LeaveReason, MediaId, PeerId, RoomInfo, RoomNumber};
+use sfu_core::{
+    Command, Directed, Directive, Join, LeaveReason, MediaId, PeerId, RoomInfo, RoomNumber,
+};
 use tokio::sync::oneshot;
 
 pub(crate) use super::demux::SHARDS_MAX;
@@ -92,6 +94,10 @@ pub(crate) enum Request {
         peers: Vec<PeerId>,
         message: Bytes,
     },
+    /// Users of a room are somewhere else, or do not hear each other.
+    Direct(Box<DirectRequest>),
+    /// A room that was kept without peers ends.
+    End(RoomNumber),
     /// The thread ends.
     Stop,
 }
@@ -139,6 +145,17 @@ pub(crate) struct ResumeRequest {
     pub(crate) session_shard: ShardNumber,
     pub(crate) place: Place,
     pub(crate) outlet: Outlet,
+}
+
+/// What is said of a room's users.
+#[derive(Debug)]
+pub(crate) struct DirectRequest {
+    pub(crate) room: RoomNumber,
+    /// Of a room that is kept without peers, and begins if it has not.
+    pub(crate) kept: Option<(Arc<CustomerCounters>, RoomInfo)>,
+    pub(crate) directive: Directive,
+    /// Told when it is done; what is said of a room that is not there is done at once.
+    pub(crate) done: Option<oneshot::Sender<Directed>>,
 }
 
 /// A packet from another thread.

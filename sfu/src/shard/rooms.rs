@@ -2,14 +2,15 @@
 
 use std::{
     cmp::Reverse,
-    collections::{BinaryHeap, HashMap},
+    collections::{BTreeSet, BinaryHeap, HashMap},
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use bytes::Bytes;
 use sfu_core::{
-    Command, DropReason, LeaveReason, MediaId, PeerId, Refused, Room, RoomLimits, RoomNumber, Slot,
+    Command, Directed, DropReason, LeaveReason, MediaId, PeerId, Refused, Room, RoomInfo,
+    RoomLimits, RoomNumber, Slot,
     wire::{
         datagram::Datagram,
         notification::encode,
@@ -19,7 +20,7 @@ use sfu_core::{
 
 use super::{
     ClientId, ShardNumber,
-    inbox::{JoinRequest, LetGo, Place, ResumeRequest, Turn},
+    inbox::{DirectRequest, JoinRequest, LetGo, Place, ResumeRequest, Turn},
     seat::Seat,
 };
 use crate::metrics::CustomerCounters;
@@ -36,6 +37,22 @@ struct RoomState {
     room: Room,
     seats: Vec<Option<Seat>>,
     customer: Arc<CustomerCounters>,
+    /// A game server has a say in it: it stays without peers until it is told to end.
+    is_kept: bool,
+    /// When its mutes are looked at next.
+    look_due: Option<Instant>,
+}
+
+impl RoomState {
+    fn new(info: RoomInfo, limits: RoomLimits, customer: Arc<CustomerCounters>) -> Self {
+        Self {
+            room: Room::new(info, limits),
+            seats: Vec::new(),
+            customer,
+            is_kept: false,
+            look_due: None,
+        }
+    }
 }
 
 /// A peer that left on the shard's account: the client's session has to forget it.
@@ -53,6 +70,8 @@ pub(super) struct Rooms {
     rooms: HashMap<RoomNumber, RoomState>,
     /// Streams that have something gathered, by the time it is due. A stream that has sent it before is not minded.
     flushes: BinaryHeap<Reverse<(Instant, RoomNumber, Slot)>>,
+    /// Rooms by the time when a mute of theirs ends.
+    looks: BTreeSet<(Instant, RoomNumber)>,
     departed: Vec<Departed>,
     /// Peers that had to leave because they did not read.
     pub(super) too_slow: u64,
@@ -66,6 +85,7 @@ impl Rooms {
             bundle_time,
             rooms: HashMap::new(),
             flushes: BinaryHeap::new(),
+            looks: BTreeSet::new(),
             departed: Vec::new(),
             too_slow: 0,
         }
@@ -73,11 +93,8 @@ impl Rooms {
 
     pub(super) fn join(&mut self, now: Instant, request: JoinRequest) {
         let limits = self.limits;
-        let state = self.rooms.entry(request.room).or_insert_with(|| RoomState {
-            room: Room::new(request.info, limits),
-            seats: Vec::new(),
-            customer: request.customer,
-        });
+        let state = self.rooms.entry(request.room);
+        let state = state.or_insert_with(|| RoomState::new(request.info, limits, request.customer));
         let peer = request.join.peer;
         let link = Link {
             shard: request.session_shard,
@@ -164,8 +181,71 @@ impl Rooms {
             self.departed
                 .extend(link.map(|link| Departed { link, place }));
         }
-        if state.room.is_empty() {
-            self.rooms.remove(&room);
+        if !state.is_kept {
+            self.end(room);
+        }
+    }
+
+    /// Ends a room that nobody is in.
+    pub(super) fn end(&mut self, room: RoomNumber) {
+        let is_empty = |state: &RoomState| state.room.is_empty();
+        if self.rooms.get(&room).is_some_and(is_empty) {
+            let ended = self.rooms.remove(&room);
+            if let Some(due) = ended.and_then(|state| state.look_due) {
+                self.looks.remove(&(due, room));
+            }
+        }
+    }
+
+    /// Users are somewhere else, or do not hear each other.
+    pub(super) fn direct(&mut self, now: Instant, request: DirectRequest) {
+        let DirectRequest {
+            room,
+            kept,
+            directive,
+            done,
+        } = request;
+        let limits = self.limits;
+        if let Some((customer, info)) = kept {
+            let state = self.rooms.entry(room);
+            let state = state.or_insert_with(|| RoomState::new(info, limits, customer));
+            state.is_kept = true;
+        }
+        let directed = match self.rooms.get_mut(&room) {
+            Some(state) => state.room.direct(directive),
+            None => Directed::default(),
+        };
+        self.tell(now, room);
+        self.schedule_look(room);
+        if let Some(done) = done {
+            // Whoever asked may have stopped waiting.
+            let _ = done.send(directed);
+        }
+    }
+
+    fn schedule_look(&mut self, room: RoomNumber) {
+        let Some(state) = self.rooms.get_mut(&room) else {
+            return;
+        };
+        let due = state.room.next_timeout();
+        if due == state.look_due {
+            return;
+        }
+        if let Some(before) = std::mem::replace(&mut state.look_due, due) {
+            self.looks.remove(&(before, room));
+        }
+        self.looks.extend(due.map(|due| (due, room)));
+    }
+
+    /// Ends the mutes whose time is over.
+    fn end_mutes(&mut self, now: Instant) {
+        while let Some((_, room)) = self.looks.first().copied().filter(|(due, _)| *due <= now) {
+            self.looks.pop_first();
+            if let Some(state) = self.rooms.get_mut(&room) {
+                state.look_due = None;
+                state.room.end_mutes(now);
+            }
+            self.schedule_look(room);
         }
     }
 
@@ -304,8 +384,9 @@ impl Rooms {
         }
     }
 
-    /// Sends what was gathered long enough.
+    /// Sends what was gathered long enough, and ends what was for a time.
     pub(super) fn flush(&mut self, now: Instant) {
+        self.end_mutes(now);
         while let Some(Reverse((due, room, slot))) = self.flushes.peek().copied() {
             if due > now {
                 return;
@@ -320,8 +401,10 @@ impl Rooms {
         }
     }
 
-    /// When something that was gathered is due.
+    /// When [`Self::flush`] has something to do.
     pub(super) fn next_timeout(&self) -> Option<Instant> {
-        self.flushes.peek().map(|Reverse((due, ..))| *due)
+        let flush = self.flushes.peek().map(|Reverse((due, ..))| *due);
+        let look = self.looks.first().map(|(due, _)| *due);
+        flush.into_iter().chain(look).min()
     }
 }

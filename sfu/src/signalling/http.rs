@@ -1,4 +1,4 @@
-//! The two paths of web clients.
+//! The paths of web clients and game servers.
 
 use std::sync::Arc;
 
@@ -6,12 +6,12 @@ use axum::{
     Router,
     extract::{RawQuery, State, WebSocketUpgrade},
     response::{AppendHeaders, IntoResponse as _, Response},
-    routing::{any, get},
+    routing::{any, get, post},
 };
 use http::{StatusCode, header::ALT_SVC};
 use sfu_core::limits::FRAME_BYTES_MAX;
 
-use super::{main_stream, room_stream, socket::Socket};
+use super::{game_server, main_stream, room_stream, socket::Socket};
 use crate::{
     control::{Control, Phase},
     metrics::Connection,
@@ -26,7 +26,7 @@ const WRITE_BYTES: usize = 4 * 1024;
 /// What people see who open the address in a browser, e.g. to accept its certificate.
 const ABOUT: &str = "This is a voice server. Clients come in through a gateway.\n";
 
-/// `/main` and `/room?<stream>`. Whoever asks for `/` is told where WebTransport is served (RFC 7838), at `native`.
+/// `/main` and `/room?<stream>` for clients, `/positions` for game servers. Whoever asks for `/` is told where WebTransport is served (RFC 7838), at `native`.
 pub(crate) fn router(control: Arc<Control>, native: Option<String>) -> Router {
     let service = native.map(|address| format!("h3=\"{address}\""));
     let about = move || {
@@ -37,6 +37,10 @@ pub(crate) fn router(control: Arc<Control>, native: Option<String>) -> Router {
         .route("/", get(about))
         .route("/main", any(main))
         .route("/room", any(room))
+        .route(
+            "/positions",
+            post(game_server::post).get(game_server::socket),
+        )
         .with_state(control)
 }
 

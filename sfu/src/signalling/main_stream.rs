@@ -71,7 +71,8 @@ pub(super) async fn serve(control: Arc<Control>, socket: Socket, stranger: Owned
     }
 }
 
-async fn closing(phase: &mut watch::Receiver<Phase>) {
+/// When everybody has to go.
+pub(super) async fn closing(phase: &mut watch::Receiver<Phase>) {
     let _ = phase.wait_for(|phase| *phase == Phase::Closing).await;
 }
 

@@ -5,6 +5,7 @@ mod caller;
 #[path = "../server/client.rs"]
 mod client;
 mod far;
+mod game_server;
 mod hearing;
 mod memory;
 mod packet;

@@ -51,6 +51,8 @@ impl Shard {
                 peers,
                 message,
             } => self.rooms.send_message(now, room, &peers, message),
+            Request::Direct(direct) => self.rooms.direct(now, *direct),
+            Request::End(room) => self.rooms.end(room),
             Request::Stop => self.is_stopping = true,
         }
     }
