@@ -110,12 +110,22 @@ const gen = () => new TokenGenerator(opt.key);
 const ORIGIN = () => (opt.sdkSrc ? [0, 0, 0] : [0, 0]);
 const tok = (room, user, o) => gen().createToken(room, user, o);
 // what opens the room on the voice server itself, for clients that ask no gateway of their own
-async function admission(room, user) {
-  if (opt.standalone) return tok(room, user, { audience: 'sfu' });
-  const answer = await browserCtx.request.post(opt.gateway, { headers: { authorization: `Bearer ${tok(room, user)}` }, data: { jsonrpc: '2.0', id: 1, method: 'Connect', params: {} } });
+const admission = async (room, user) => (await admitted(room, user)).token;
+async function admitted(room, user, subject = 'connect') {
+  if (opt.standalone) return { address: opt.sfu, token: tok(room, user, { audience: 'sfu', subject }) };
+  const answer = await browserCtx.request.post(opt.gateway, { headers: { authorization: `Bearer ${tok(room, user, { subject })}` }, data: { jsonrpc: '2.0', id: 1, method: 'Connect', params: {} } });
   const { result, error } = await answer.json();
   must(result, `the gateway refused ${user}: ${JSON.stringify(error)}`);
-  return result.token;
+  return result;
+}
+// says where a room's users are, as its game server does
+async function gameServer(room) {
+  const { address, token } = await admitted(room, 'game server', ['connect', 'positions']);
+  return async (batch) => {
+    const answer = await browserCtx.request.post(`https://${address}/positions`, { headers: { authorization: `Bearer ${token}` }, data: batch });
+    must(answer.ok(), `the voice server refused a batch: ${answer.status()} ${await answer.text()}`);
+    return (await answer.json()).present;
+  };
 }
 let roomNo = 0;
 const newRoom = (n) => `${n}-${process.pid}-${++roomNo}-${crypto.randomBytes(3).toString('hex')}`;
@@ -414,6 +424,52 @@ const S = {
     const still = (await B.call('peers')).length;
     must(still === 1, `after coming back B lists ${still} peers`);
     return { nearPps: near.pps, farPackets: far.packets, backPps: back.pps, peerLeftSignalled: leftSignalled, messageWhileFar: msg };
+  }),
+
+  // the game server says where everybody is: a client that sends itself everywhere hears only whom it may
+  'server-positions': () => withClients(['A', 'B', 'C'], async (A, B, C) => {
+    const room = newRoom('gs'), z = opt.sdkSrc ? [0] : [];
+    const says = await gameServer(room);
+    await says({ positions: { A: [10, 0], B: [10, 0.5], C: [90, 0] } });
+    for (const client of [A, B, C]) await client.enter(room, at());
+    const a = await A.call('talk', freq(0)), b = await B.call('talk', freq(1)), c = await C.call('talk', freq(2));
+    let moves = 0, cheats = true;
+    const everywhere = [[10, 0], [10, 0.5], [0, 0], [10, -0.5], [90, 0], [50, 50]];
+    const cheating = (async () => {
+      for (; cheats; moves++) { await C.call('position', [...everywhere[moves % everywhere.length], ...z]); await sleep(120); }
+    })();
+    try {
+      await sleep(800);
+      const ids = async (client) => (await client.stats()).rx.map((s) => s.id).sort().join();
+      const near = await heard(B, A, a.mediaId, freq(0), 2);
+      await silent(C, 2000, 'the game server has put C far away');
+      must(moves > 20, `only ${moves} moves`);
+      must((await C.call('peers')).length === 0, 'C was told of peers that it must not know');
+      must(await ids(A) === String(b.mediaId), `A hears ${await ids(A)}, wanted B alone`);
+
+      // near A, and not near B
+      must(await says({ positions: { C: [10, -0.6] } }) === 1, 'C is not in the room for its game server');
+      await sleep(700);
+      const allowed = await heard(C, A, a.mediaId, freq(0), 2);
+      must(await ids(C) === String(a.mediaId), `C hears ${await ids(C)}, wanted A alone`);
+      await Promise.all([A, B].map((client) => client.call('reset')));
+      await sleep(1000);
+      must(await ids(A) === [b.mediaId, c.mediaId].sort().join(), `A hears ${await ids(A)}, wanted B and C`);
+      must(await ids(B) === String(a.mediaId), `B hears ${await ids(B)}, wanted A alone`);
+
+      // C is not to hear A, others are
+      await says({ mutes: [{ user_id: 'A', listener_id: 'C', mute_time: 60, reason: 'spectator' }] });
+      await sleep(400);
+      await silent(C, 1500, 'A is muted for C');
+      await heard(B, A, a.mediaId, freq(0), 1.5);
+      await says({ unmutes: [{ user_id: 'A', listener_id: 'C' }] });
+      await sleep(400);
+      const again = await heard(C, A, a.mediaId, freq(0), 1.5);
+      return { moves, nearPps: near.pps, allowedPps: allowed.pps, unmutedPps: again.pps };
+    } finally {
+      cheats = false;
+      await cheating.catch(() => {});
+    }
   }),
 
   latency: () => withClients(['A', 'B'], async (A, B) => {

@@ -14,7 +14,7 @@ use crate::{
 const CHROMIUM: [&str; 3] = ["chromium", "chromium-browser", "google-chrome"];
 
 /// What a voice server decides without a gateway; a part of all, because the rest is the same.
-const STANDALONE_SCENARIOS: &str = "connect-join,two-peers-voice,three-transports,bad-token,expired-token,room-isolation,position-culling,direct-sfu";
+const STANDALONE_SCENARIOS: &str = "connect-join,two-peers-voice,three-transports,bad-token,expired-token,room-isolation,position-culling,server-positions,direct-sfu";
 
 /// Everything that `cargo xtask test` runs.
 pub(crate) fn test() -> Result<()> {
