@@ -63,50 +63,31 @@ impl fmt::Display for MediaId {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RoomNumber(pub u64);
 
-/// Gives out media ids. An id that was never used comes first, then the one that has been free for the longest time, so
-/// that a late datagram of an old media is not taken for a new one's.
+/// Gives out media ids: the one that has been free for the longest time comes first, so that a late datagram of an old media is
+/// not taken for a new one's. All of them are there from the start: the list never grows.
 #[derive(Debug)]
-pub struct MediaIds {
-    next: Option<u16>,
-    freed: VecDeque<u16>,
-}
+pub struct MediaIds(VecDeque<u16>);
 
 impl Default for MediaIds {
     fn default() -> Self {
-        Self {
-            next: Some(MediaId::MIN),
-            freed: VecDeque::new(),
-        }
+        Self((MediaId::MIN..=u16::MAX).collect())
     }
 }
 
 impl MediaIds {
     /// How many can still be taken.
     pub fn available(&self) -> usize {
-        let unused = self.next.map_or(0, |next| usize::from(u16::MAX - next) + 1);
-        unused + self.freed.len()
+        self.0.len()
     }
 
     /// Takes so many, or none if there are not enough.
     pub fn take(&mut self, count: usize) -> Option<Vec<MediaId>> {
-        if self.available() < count {
-            return None;
-        }
-        let ids = std::iter::from_fn(|| self.take_one()).take(count).collect();
-        Some(ids)
-    }
-
-    fn take_one(&mut self) -> Option<MediaId> {
-        if let Some(next) = self.next {
-            self.next = next.checked_add(1);
-            return Some(MediaId(next));
-        }
-        self.freed.pop_front().map(MediaId)
+        (count <= self.0.len()).then(|| self.0.drain(..count).map(MediaId).collect())
     }
 
     /// Gives ids back that [`Self::take`] gave out.
     pub fn free(&mut self, ids: impl IntoIterator<Item = MediaId>) {
-        self.freed.extend(ids.into_iter().map(MediaId::value));
+        self.0.extend(ids.into_iter().map(MediaId::value));
         debug_assert!(self.available() <= MediaId::COUNT, "an id is free twice");
     }
 }
@@ -116,7 +97,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_id_that_was_never_used_comes_first_and_then_the_one_free_for_longest() {
+    fn the_id_that_has_been_free_for_longest_comes_first() {
         let mut ids = MediaIds::default();
         let first = ids.take(2).unwrap();
         assert_eq!(first, [MediaId(128), MediaId(129)]);
