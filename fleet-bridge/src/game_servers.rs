@@ -1,5 +1,5 @@
 //! Calls of game servers: start a match, finish it, ask what runs. The paths and bodies are those of ODIN's guide for
-//! Nakama; `fence`, `teams`, `max_players` and `GET /match` are ours, and game servers that do not know them still work.
+//! Nakama; `fence`, `teams`, `max_players`, `voice` and `GET /match` are ours, and game servers that do not know them still work.
 
 use std::{net::IpAddr, time::Duration};
 
@@ -16,6 +16,7 @@ use crate::{
         world::{Doing, Finished, Started},
     },
     model::{Server, port_number},
+    voice::GameServerVoice,
 };
 
 /// Longest answer that is read, in bytes: all that counts of one is its status and a sentence.
@@ -89,11 +90,18 @@ impl GameServers {
         }
     }
 
-    pub(crate) async fn start(&self, api: &str, fence: u64, record: &Match) -> Started {
+    /// Has a match started. With `voice` the game server can say where players are heard.
+    pub(crate) async fn start(
+        &self,
+        api: &str,
+        fence: u64,
+        record: &Match,
+        voice: Option<&GameServerVoice>,
+    ) -> Started {
         let request = self
             .http
             .post(format!("{api}/match/start"))
-            .json(&start_body(fence, record));
+            .json(&start_body(fence, record, voice));
         let Ok(response) = self.send(request).await else {
             return Started::Unclear;
         };
@@ -156,7 +164,7 @@ impl GameServers {
 }
 
 /// The guide's body, with the settings of the match in it.
-fn start_body(fence: u64, record: &Match) -> Map<String, Value> {
+fn start_body(fence: u64, record: &Match, voice: Option<&GameServerVoice>) -> Map<String, Value> {
     let mut body = record.request.settings.clone();
     let users: Vec<&str> = record
         .seats
@@ -177,6 +185,9 @@ fn start_body(fence: u64, record: &Match) -> Map<String, Value> {
     body.insert("max_players".to_owned(), record.request.seats_max().into());
     if !teams.is_empty() {
         body.insert("teams".to_owned(), teams.into());
+    }
+    if let Some(voice) = voice {
+        body.insert("voice".to_owned(), json!(voice));
     }
     body
 }
@@ -267,6 +278,7 @@ mod tests {
         let body = json!({
             "match_id": "m-1", "fence": 7, "game_mode": "duel", "user_ids": ["a", "b", "c"], "max_players": 4,
             "teams": {"red": ["a", "c"], "blue": ["b"]},
+            "voice": {"gateway": "https://voice.example.com", "room_id": "{m-1}proximity", "token": "a.b.c"},
         });
         let expected = Mock::given(method("POST"))
             .and(path("/match/start"))
@@ -275,10 +287,17 @@ mod tests {
             .respond_with(ResponseTemplate::new(200))
             .mount(&server)
             .await;
-        assert_eq!(
-            game_servers().start(&server.uri(), 7, &record()).await,
-            Started::Yes
-        );
+        let voice = GameServerVoice {
+            gateway: "https://voice.example.com".to_owned(),
+            room_id: "{m-1}proximity".to_owned(),
+            token: "a.b.c".to_owned(),
+            expires_at: Timestamp(0).into(),
+        };
+        let started = game_servers()
+            .start(&server.uri(), 7, &record(), Some(&voice))
+            .await;
+        assert_eq!(started, Started::Yes);
+        assert!(!start_body(7, &record(), None).contains_key("voice"));
     }
 
     #[tokio::test]
@@ -295,7 +314,9 @@ mod tests {
             (502, "", Started::Unclear),
         ] {
             let server = answering(status, body).await;
-            let started = game_servers().start(&server.uri(), 1, &record()).await;
+            let started = game_servers()
+                .start(&server.uri(), 1, &record(), None)
+                .await;
             assert_eq!(started, expected, "{status} {body}");
         }
         for (status, expected) in [
@@ -333,7 +354,7 @@ mod tests {
     async fn nobody_there_and_too_much_of_an_answer_are_unclear() {
         let nowhere = "http://127.0.0.1:9";
         assert_eq!(
-            game_servers().start(nowhere, 1, &record()).await,
+            game_servers().start(nowhere, 1, &record(), None).await,
             Started::Unclear
         );
         let long = format!(

@@ -6,7 +6,7 @@ mod meters;
 use std::{fs, time::Duration};
 
 use chrono::{DateTime, Utc};
-use gateway_api::{Claims, Internal, Names, sign};
+use gateway_api::{Claims, Internal, Names, POSITIONS, sign};
 use reqwest::{Certificate, Client};
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -36,6 +36,9 @@ const CALL_TIME: Duration = Duration::from_secs(3);
 
 /// How often closing a room is tried.
 const CLOSE_ATTEMPTS: usize = 3;
+
+/// The user that a game server's token is for; it says where others are, and is nowhere itself.
+const GAME_SERVER_USER: &str = "game-server";
 
 /// What a token for moderation may take until it is used.
 const MODERATION_SECONDS: i64 = 60;
@@ -75,6 +78,19 @@ pub enum RoomKind {
     Proximity,
 }
 
+/// What the game server of a match needs to say where its players are heard.
+#[derive(Serialize)]
+pub(crate) struct GameServerVoice {
+    /// The gateway to ask for the voice server.
+    pub(crate) gateway: String,
+    /// The room in which distance counts.
+    pub(crate) room_id: String,
+    /// Opens it for a game server until `expires_at`; a secret.
+    pub(crate) token: String,
+    /// When the token ends.
+    pub(crate) expires_at: DateTime<Utc>,
+}
+
 /// Why voice cannot be offered.
 #[derive(Debug, thiserror::Error)]
 pub enum VoiceError {
@@ -108,21 +124,47 @@ impl Voice {
         })
     }
 
+    /// What a match's game server gets, where distance counts.
+    pub(crate) fn for_game_server<'a>(
+        &self,
+        record: &Match,
+        place: Option<&Place>,
+        now: Timestamp,
+        servers: impl Iterator<Item = &'a Server>,
+    ) -> Option<GameServerVoice> {
+        let wish = VoiceWish {
+            by_proximity: record.request.voice.by_proximity,
+            ..VoiceWish::default()
+        };
+        let room = rooms_of(&record.id, wish, None).pop()?;
+        let plan = self.plan(record, place, now, servers);
+        let claims = Claims {
+            sub: Some(Names::Many(vec![
+                "Connect".to_owned(),
+                POSITIONS.to_owned(),
+            ])),
+            ..claims(&plan, room.name.as_str().into(), GAME_SERVER_USER)
+        };
+        Some(GameServerVoice {
+            gateway: self.settings.gateway_url.clone(),
+            room_id: room.name,
+            token: sign(&claims, &self.settings.key),
+            expires_at: plan.expires_at.into(),
+        })
+    }
+
     /// Where the voice of a match goes, and how long its tokens are good for. They outlive the lease, so that a match
     /// that is renewed does not lose its voice at once.
     pub(crate) fn plan<'a>(
         &self,
         record: &Match,
-        place: &Place,
+        place: Option<&Place>,
         now: Timestamp,
         servers: impl Iterator<Item = &'a Server>,
     ) -> VoicePlan {
         let lease = Duration::from_secs(record.request.lease_seconds.unwrap_or_default());
-        let node = self
-            .settings
-            .nodes
-            .then(|| nearest_node(place, now, servers))
-            .flatten();
+        let place = place.filter(|_| self.settings.nodes);
+        let node = place.and_then(|place| nearest_node(place, now, servers));
         VoicePlan {
             node,
             issued_at: now,
@@ -138,18 +180,7 @@ impl Voice {
             return None;
         }
         let names = rooms.iter().map(|room| room.name.clone()).collect();
-        let prefer = plan.node.clone();
-        let claims = Claims {
-            rid: Some(Names::Many(names)),
-            uid: Some(seat.user_id.clone()),
-            exp: Some(seconds(plan.expires_at)),
-            nbf: Some(seconds(plan.issued_at)),
-            internal: prefer.map(|prefer| Internal {
-                server: None,
-                prefer: Some(prefer),
-            }),
-            ..Claims::default()
-        };
+        let claims = claims(plan, Names::Many(names), &seat.user_id);
         Some(VoiceAccess {
             gateway: self.settings.gateway_url.clone(),
             rooms,
@@ -248,6 +279,22 @@ impl Voice {
     }
 }
 
+/// Those of a token that opens rooms as planned.
+fn claims(plan: &VoicePlan, rooms: Names, user_id: &str) -> Claims {
+    let prefer = plan.node.clone();
+    Claims {
+        rid: Some(rooms),
+        uid: Some(user_id.to_owned()),
+        exp: Some(seconds(plan.expires_at)),
+        nbf: Some(seconds(plan.issued_at)),
+        internal: prefer.map(|prefer| Internal {
+            server: None,
+            prefer: Some(prefer),
+        }),
+        ..Claims::default()
+    }
+}
+
 /// The rooms of a player. Their names share a tag, so that they live on one voice server.
 fn rooms_of(match_id: &str, wish: VoiceWish, team: Option<&str>) -> Vec<VoiceRoom> {
     let room = |name: String, kind| VoiceRoom { name, kind };
@@ -316,7 +363,10 @@ fn seconds(time: Timestamp) -> i64 {
 
 #[cfg(test)]
 mod tests {
+    use gateway_api::{AccessKey, Token};
+
     use super::*;
+    use crate::matches::request::{MatchRequest, Player};
 
     const NOW: Timestamp = Timestamp(1_800_000_000_000);
 
@@ -335,8 +385,8 @@ mod tests {
         server
     }
 
-    fn pick(nodes: &[Server]) -> Option<String> {
-        let place = Place {
+    fn place() -> Place {
+        Place {
             server: 1,
             connection_info: crate::model::ConnectionInfo {
                 ip_address: "203.0.113.7".to_owned(),
@@ -346,8 +396,62 @@ mod tests {
             city: "limburg".to_owned(),
             country: "germany".to_owned(),
             continent: "europe".to_owned(),
+        }
+    }
+
+    fn pick(nodes: &[Server]) -> Option<String> {
+        nearest_node(&place(), NOW, nodes.iter())
+    }
+
+    #[test]
+    fn a_game_server_rules_the_room_in_which_distance_counts() {
+        let key = AccessKey::from_random(&[7; 31]).key_pair();
+        let public = key.public_jwk().public().unwrap();
+        let voice = Voice::new(VoiceSettings {
+            gateway_url: "https://voice.example.com".to_owned(),
+            call_url: String::new(),
+            key,
+            token_time: Duration::from_secs(3600),
+            ca_file: None,
+            nodes: true,
+        });
+        let voice = voice.unwrap();
+        let player = Player {
+            user_id: "alice".to_owned(),
+            team: None,
+            latencies: Vec::new(),
         };
-        nearest_node(&place, NOW, nodes.iter())
+        let request = |by_proximity| MatchRequest {
+            selectors: Vec::new(),
+            players: vec![player.clone()],
+            max_players: None,
+            settings: serde_json::Map::new(),
+            voice: VoiceWish {
+                for_match: true,
+                for_teams: false,
+                by_proximity,
+            },
+            lease_seconds: None,
+            deadline_ms: None,
+        };
+        let told = |by_proximity, place: Option<&Place>| {
+            let record = Match::new("m-1".to_owned(), request(by_proximity), NOW, NOW);
+            let nodes = [node(2, "limburg", "germany", 0.4, 0, false)];
+            voice.for_game_server(&record, place, NOW, nodes.iter())
+        };
+        assert!(told(false, Some(&place())).is_none());
+        let told = told(true, Some(&place())).unwrap();
+        assert_eq!(told.room_id, "{m-1}proximity");
+        let token = Token::read(&told.token).unwrap().verify(&public).unwrap();
+        let claims = Value::Object(token.claims().unwrap());
+        let seconds = i64::try_from(NOW.0 / 1000).unwrap();
+        assert_eq!(
+            claims,
+            json!({
+                "rid": "{m-1}proximity", "uid": "game-server", "sub": ["Connect", "positions"],
+                "exp": seconds + 3600, "nbf": seconds, "internal": {"prefer": "node-2:4433"},
+            })
+        );
     }
 
     #[test]

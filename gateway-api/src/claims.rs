@@ -4,6 +4,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::room::RoomId;
 
+/// A scope of `sub`, beside the methods: such a token lets a game server say where the users of its rooms are. It counts
+/// only where it is named; a token without `sub` does not have it.
+pub const POSITIONS: &str = "positions";
+
 /// One name or a list of them, as `rid`, `sub` and `aud` are written.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]

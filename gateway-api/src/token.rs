@@ -219,9 +219,9 @@ impl Restrictions {
         names.any(|name| name.eq_ignore_ascii_case(method))
     }
 
-    /// Whether this method is named: for those that a token without `sub` must not open.
-    pub fn names(&self, method: &str) -> bool {
-        self.0.is_some() && self.allows(method)
+    /// Whether this scope is named, whatever its case. No `sub` at all names none.
+    pub fn names(&self, scope: &str) -> bool {
+        self.0.is_some() && self.allows(scope)
     }
 }
 

@@ -3,7 +3,9 @@
 use std::{collections::HashMap, time::Duration};
 
 use arc_swap::ArcSwap;
-use gateway_api::{Claims, ClaimsObject, PublicKey, Restrictions, Rules, Token, TokenError};
+use gateway_api::{
+    Claims, ClaimsObject, POSITIONS, PublicKey, Restrictions, Rules, Token, TokenError,
+};
 use http::StatusCode;
 use sfu_core::limits::NAME_BYTES_MAX;
 
@@ -14,9 +16,6 @@ const AUDIENCE: &str = "sfu";
 
 /// What tokens must allow, if they restrict anything.
 const METHOD: &str = "connect";
-
-/// What tokens must name to let a game server say where the users of their rooms are.
-const POSITIONS: &str = "positions";
 
 /// Rooms that one token may open: as many as at the gateway.
 const ROOMS_MAX: usize = 256;

@@ -23,6 +23,7 @@ use crate::{
     },
     model::{Keys, Server},
     store::{Commit, Committed, Document, Key, Timestamp, Unavailable},
+    voice::GameServerVoice,
 };
 
 /// An index of this age is good enough to look for a server in: what is found is read again before it counts.
@@ -226,6 +227,20 @@ fn failed(error: &Error) -> Failed {
     }
 }
 
+impl Caller {
+    /// What the match's game server needs to say where its players are heard. The voice server is chosen as for them.
+    fn game_server_voice(&self, record: &Match) -> Option<GameServerVoice> {
+        let voice = self.shared.voice.as_ref()?;
+        let server = record.hold()?.server;
+        self.shared.index.read(|servers| {
+            let own = servers.get(&server);
+            let place = own.and_then(|seen| Place::of(&seen.server, &self.shared.keys));
+            let nodes = servers.values().map(|seen| &*seen.server);
+            voice.for_game_server(record, place.as_ref(), self.now(), nodes)
+        })
+    }
+}
+
 impl World for Caller {
     fn now(&self) -> Timestamp {
         self.shared.store.now()
@@ -315,7 +330,9 @@ impl World for Caller {
     }
 
     async fn start(&self, api: &str, fence: u64, record: &Match) -> Started {
-        self.shared.games.start(api, fence, record).await
+        let voice = self.game_server_voice(record);
+        let games = &self.shared.games;
+        games.start(api, fence, record, voice.as_ref()).await
     }
 
     async fn finish(&self, api: &str, fence: u64, match_id: &str, outcome: &str) -> Finished {
@@ -339,7 +356,7 @@ impl World for Caller {
         let now = self.now();
         Some(self.shared.index.read(|servers| {
             let servers = servers.values().map(|seen| &*seen.server);
-            voice.plan(record, &place, now, servers)
+            voice.plan(record, Some(&place), now, servers)
         }))
     }
 

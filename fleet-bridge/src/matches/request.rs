@@ -27,12 +27,13 @@ const REGIONS_MAX: usize = 64;
 const SETTINGS_BYTES_MAX: usize = 16 * 1024;
 
 /// What the bridge itself says to a game server; settings must not say it otherwise.
-pub(crate) const RESERVED_SETTINGS: [&str; 6] = [
+pub(crate) const RESERVED_SETTINGS: [&str; 7] = [
     "match_id",
     "user_ids",
     "fence",
     "teams",
     "max_players",
+    "voice",
     "outcome",
 ];
 
