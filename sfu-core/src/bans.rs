@@ -70,14 +70,7 @@ fn put<K: Clone + Eq + std::hash::Hash>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::room::origin;
-
-    fn room(name: &str) -> RoomKey {
-        RoomKey {
-            namespace: "ns".to_owned(),
-            name: name.to_owned(),
-        }
-    }
+    use crate::{directory::room, room::origin};
 
     #[test]
     fn a_ban_holds_for_its_time_its_room_and_its_user() {

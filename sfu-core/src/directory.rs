@@ -420,6 +420,15 @@ impl Directory {
     }
 }
 
+/// A room of a test.
+#[cfg(test)]
+pub(crate) fn room(name: &str) -> RoomKey {
+    RoomKey {
+        namespace: "ns".to_owned(),
+        name: name.to_owned(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -431,13 +440,6 @@ mod tests {
         peers: None,
         medias: 2,
     };
-
-    fn room(name: &str) -> RoomKey {
-        RoomKey {
-            namespace: "ns".to_owned(),
-            name: name.to_owned(),
-        }
-    }
 
     fn admit(directory: &mut Directory, name: &str, user_id: &str) -> Result<Admitted, Refusal> {
         directory.admit_peer(origin(), &room(name), user_id, "customer")

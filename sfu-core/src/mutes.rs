@@ -109,14 +109,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::room::origin;
-
-    fn room(name: &str) -> RoomKey {
-        RoomKey {
-            namespace: "ns".to_owned(),
-            name: name.to_owned(),
-        }
-    }
+    use crate::{directory::room, room::origin};
 
     fn mute(user_id: &str, listener_id: Option<&str>, end: Instant) -> Mute {
         Mute {
