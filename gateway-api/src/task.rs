@@ -167,6 +167,43 @@ mod tests {
     }
 
     #[test]
+    fn a_mute_is_about_everybody_unless_it_names_a_listener() {
+        let mute = |listener_id: Option<&str>| Task::RoomMuteClient {
+            id: room(),
+            user_id: "bob".to_owned(),
+            listener_id: listener_id.map(str::to_owned),
+            mute_time: Duration::from_secs(60).into(),
+            reason: "noise".to_owned(),
+        };
+        let unmute = |listener_id: Option<&str>| Task::RoomUnmuteClient {
+            id: room(),
+            user_id: "bob".to_owned(),
+            listener_id: listener_id.map(str::to_owned),
+        };
+        for (task, text) in [
+            (
+                mute(None),
+                r#"{"task":"RoomMuteClient","id":["ns","room"],"user_id":"bob","mute_time":{"secs":60,"nanos":0},"reason":"noise"}"#,
+            ),
+            (
+                mute(Some("eve")),
+                r#"{"task":"RoomMuteClient","id":["ns","room"],"user_id":"bob","listener_id":"eve","mute_time":{"secs":60,"nanos":0},"reason":"noise"}"#,
+            ),
+            (
+                unmute(None),
+                r#"{"task":"RoomUnmuteClient","id":["ns","room"],"user_id":"bob"}"#,
+            ),
+            (
+                unmute(Some("eve")),
+                r#"{"task":"RoomUnmuteClient","id":["ns","room"],"user_id":"bob","listener_id":"eve"}"#,
+            ),
+        ] {
+            assert_eq!(serde_json::to_string(&task).unwrap(), text);
+            assert_eq!(serde_json::from_str::<Task>(text).unwrap(), task);
+        }
+    }
+
+    #[test]
     fn a_byte_that_is_none_is_refused() {
         for byte in ["256", "-1", "1.5", "\"a\""] {
             let text = format!(r#"{{"task":"RoomUpdate","id":["n","r"],"user_data":[{byte}]}}"#);
