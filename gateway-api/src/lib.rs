@@ -13,7 +13,7 @@ mod task;
 mod token;
 
 pub use access_key::{AccessKey, AccessKeyError, RANDOM_BYTES};
-pub use claims::{Claims, Internal, Names, SessionClaims};
+pub use claims::{Claims, Internal, Names, POSITIONS, SessionClaims};
 pub use grid_config::{Recommendation, merge};
 pub use key::{Jwk, JwkError, KeyId, KeyKind, KeyPair, PublicKey};
 pub use published::is_published;

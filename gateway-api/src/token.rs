@@ -218,6 +218,11 @@ impl Restrictions {
         let mut names = names.as_slice().iter();
         names.any(|name| name.eq_ignore_ascii_case(method))
     }
+
+    /// Whether this scope is named, whatever its case. No `sub` at all names none.
+    pub fn names(&self, scope: &str) -> bool {
+        self.0.is_some() && self.allows(scope)
+    }
 }
 
 impl Rules<'_> {
@@ -456,6 +461,21 @@ mod tests {
         assert!(sub.allows("RoomClose") && !sub.allows("Connect"));
         assert!(check(&json!({}), 0).unwrap().allows("Connect"));
         assert!(!check(&json!({"sub": []}), 0).unwrap().allows("Connect"));
+    }
+
+    #[test]
+    fn a_scope_has_to_be_named() {
+        for (claims, is_named) in [
+            (json!({"sub": ["connect", "POSitions"]}), true),
+            (json!({"sub": "positions"}), true),
+            (json!({"sub": ["connect", "position"]}), false),
+            (json!({"sub": []}), false),
+            (json!({}), false),
+        ] {
+            let restrictions = check(&claims, 0).unwrap();
+            assert_eq!(restrictions.names(crate::POSITIONS), is_named, "{claims}");
+        }
+        assert!(!Restrictions::NONE.names(crate::POSITIONS));
     }
 
     proptest! {
