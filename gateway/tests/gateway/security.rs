@@ -306,6 +306,10 @@ async fn numbers_out_of_range_do_not_reach_a_server() {
             "RoomBanClient",
             json!({"room_id": "room", "user_id": "a", "ban_time": 1e12}),
         ),
+        (
+            "RoomMuteClient",
+            json!({"room_id": "room", "user_id": "a", "mute_time": 1e12}),
+        ),
     ] {
         let answer = world.call(method, params.clone(), &token).await;
         assert_eq!(
