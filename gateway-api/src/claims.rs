@@ -8,6 +8,9 @@ use crate::room::RoomId;
 /// only where it is named; a token without `sub` does not have it.
 pub const POSITIONS: &str = "positions";
 
+/// The method that session tokens are for, as `sub` says it.
+const CONNECT: &str = "connect";
+
 /// One name or a list of them, as `rid`, `sub` and `aud` are written.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
@@ -106,8 +109,8 @@ pub struct SessionClaims<'a> {
     pub nsp: &'a str,
     /// Address of the voice server.
     pub adr: &'a str,
-    /// `connect`.
-    pub sub: &'static str,
+    /// `connect`, and [`POSITIONS`] where the token that was shown names it.
+    pub sub: Names,
     /// `sfu`.
     pub aud: &'static str,
     /// Not after this time, in seconds since 1970.
@@ -131,10 +134,18 @@ impl<'a> SessionClaims<'a> {
             rid,
             nsp,
             adr: address,
-            sub: "connect",
+            sub: CONNECT.into(),
             aud: "sfu",
             exp: now.saturating_add(lifetime),
             nbf: now,
+        }
+    }
+
+    /// The same with the scope [`POSITIONS`].
+    pub fn with_positions(self) -> Self {
+        Self {
+            sub: Names::Many([CONNECT, POSITIONS].map(str::to_owned).to_vec()),
+            ..self
         }
     }
 }

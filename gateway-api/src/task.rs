@@ -66,6 +66,30 @@ pub enum Task {
         /// The bytes.
         message: Vec<u8>,
     },
+    /// An extension: let nobody hear a user, or one other user not. A later one about the same two counts instead.
+    RoomMuteClient {
+        /// The room.
+        id: RoomId,
+        /// Who is not heard, as tokens give it in `uid`.
+        user_id: String,
+        /// Who does not hear; everybody when it is left out.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        listener_id: Option<String>,
+        /// How long.
+        mute_time: Span,
+        /// Why, for whoever looks at it later; may be empty.
+        reason: String,
+    },
+    /// An extension: take a [`Self::RoomMuteClient`] about the same two back.
+    RoomUnmuteClient {
+        /// The room.
+        id: RoomId,
+        /// Who is heard again.
+        user_id: String,
+        /// Who hears again; left out, it takes back what was said of everybody.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        listener_id: Option<String>,
+    },
 }
 
 impl Task {
@@ -75,7 +99,9 @@ impl Task {
             Self::RoomClose { id, .. }
             | Self::RoomUpdate { id, .. }
             | Self::RoomBanClient { id, .. }
-            | Self::RoomSendMessage { id, .. } => id,
+            | Self::RoomSendMessage { id, .. }
+            | Self::RoomMuteClient { id, .. }
+            | Self::RoomUnmuteClient { id, .. } => id,
         }
     }
 
@@ -86,6 +112,8 @@ impl Task {
             Self::RoomUpdate { .. } => "RoomUpdate",
             Self::RoomBanClient { .. } => "RoomBanClient",
             Self::RoomSendMessage { .. } => "RoomSendMessage",
+            Self::RoomMuteClient { .. } => "RoomMuteClient",
+            Self::RoomUnmuteClient { .. } => "RoomUnmuteClient",
         }
     }
 }
@@ -139,6 +167,43 @@ mod tests {
     }
 
     #[test]
+    fn a_mute_is_about_everybody_unless_it_names_a_listener() {
+        let mute = |listener_id: Option<&str>| Task::RoomMuteClient {
+            id: room(),
+            user_id: "bob".to_owned(),
+            listener_id: listener_id.map(str::to_owned),
+            mute_time: Duration::from_secs(60).into(),
+            reason: "noise".to_owned(),
+        };
+        let unmute = |listener_id: Option<&str>| Task::RoomUnmuteClient {
+            id: room(),
+            user_id: "bob".to_owned(),
+            listener_id: listener_id.map(str::to_owned),
+        };
+        for (task, text) in [
+            (
+                mute(None),
+                r#"{"task":"RoomMuteClient","id":["ns","room"],"user_id":"bob","mute_time":{"secs":60,"nanos":0},"reason":"noise"}"#,
+            ),
+            (
+                mute(Some("eve")),
+                r#"{"task":"RoomMuteClient","id":["ns","room"],"user_id":"bob","listener_id":"eve","mute_time":{"secs":60,"nanos":0},"reason":"noise"}"#,
+            ),
+            (
+                unmute(None),
+                r#"{"task":"RoomUnmuteClient","id":["ns","room"],"user_id":"bob"}"#,
+            ),
+            (
+                unmute(Some("eve")),
+                r#"{"task":"RoomUnmuteClient","id":["ns","room"],"user_id":"bob","listener_id":"eve"}"#,
+            ),
+        ] {
+            assert_eq!(serde_json::to_string(&task).unwrap(), text);
+            assert_eq!(serde_json::from_str::<Task>(text).unwrap(), task);
+        }
+    }
+
+    #[test]
     fn a_byte_that_is_none_is_refused() {
         for byte in ["256", "-1", "1.5", "\"a\""] {
             let text = format!(r#"{{"task":"RoomUpdate","id":["n","r"],"user_data":[{byte}]}}"#);
@@ -163,9 +228,9 @@ mod tests {
 
         #[test]
         fn any_members_are_a_task_or_an_error(
-            name in "Room(Close|Update|BanClient|SendMessage|Other)",
+            name in "Room(Close|Update|BanClient|SendMessage|MuteClient|UnmuteClient|Other)",
             id in "(\\[\"a\",\"b\"\\]|\\[\\]|null|7)",
-            rest in "(,\"(ban_time|user_data|user_id|message|task_id)\":(null|7|-1|\\[1,2\\]|\"x\"|\\{\"secs\":1,\"nanos\":4294967295\\})){0,4}",
+            rest in "(,\"(ban_time|mute_time|user_data|user_id|listener_id|reason|message|task_id)\":(null|7|-1|\\[1,2\\]|\"x\"|\\{\"secs\":1,\"nanos\":4294967295\\})){0,4}",
         ) {
             let text = format!(r#"{{"task":"{name}","id":{id}{rest}}}"#);
             if let Ok(task) = serde_json::from_str::<QueuedTask>(&text) {

@@ -463,6 +463,21 @@ mod tests {
         assert!(!check(&json!({"sub": []}), 0).unwrap().allows("Connect"));
     }
 
+    #[test]
+    fn a_scope_has_to_be_named() {
+        for (claims, is_named) in [
+            (json!({"sub": ["connect", "POSitions"]}), true),
+            (json!({"sub": "positions"}), true),
+            (json!({"sub": ["connect", "position"]}), false),
+            (json!({"sub": []}), false),
+            (json!({}), false),
+        ] {
+            let restrictions = check(&claims, 0).unwrap();
+            assert_eq!(restrictions.names(crate::POSITIONS), is_named, "{claims}");
+        }
+        assert!(!Restrictions::NONE.names(crate::POSITIONS));
+    }
+
     proptest! {
         #[test]
         fn any_text_is_a_token_or_an_error(text in "\\PC{0,80}", parts in "[A-Za-z0-9_-]{0,20}\\.[A-Za-z0-9_-]{0,20}\\.[A-Za-z0-9_-]{0,90}") {

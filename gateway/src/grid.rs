@@ -1,9 +1,10 @@
-//! What gateways agree on: voice servers, which room lives where, tasks on their way, and bans.
+//! What gateways agree on: voice servers, which room lives where, tasks on their way, bans and mutes.
 //!
 //! A pure state machine: [`Grid::apply`] takes a [`Command`] and the time, and the same commands in the same order make
 //! the same state everywhere. One gateway keeps it in memory; several share the order of commands (see `store`).
 
 mod bans;
+mod mutes;
 mod placement;
 mod pool;
 mod server;
@@ -19,6 +20,7 @@ use gateway_api::{KeyId, ReportedRoom, RoomHash, RoomId, Task};
 use serde::{Deserialize, Serialize};
 
 pub use bans::{BANS_MAX, Barred};
+pub use mutes::MUTES_MAX;
 pub use pool::{Binding, Pool, ROOMS_MAX, SERVERS_MAX};
 pub use server::{LastReport, Server, TASK_BYTES_MAX, TASKS_MAX};
 

@@ -26,9 +26,9 @@ pub use config::{
 pub use customers::{Customer, CustomerKey};
 pub use grid::{
     Action, Applied, BANS_MAX, Barred, Bind, Binding, Command, Connect, Delivery, Grid, LastReport,
-    Outcome, Pick, Pool, ROOMS_MAX, Refused, Release, SERVERS_MAX, Server as VoiceServer,
-    ServerRef, ServerReport, TASK_BYTES_MAX, TASKS_MAX, TaskKey, Timestamp, Timing, Usage,
-    UsageLimits, WaitingTask,
+    MUTES_MAX, Outcome, Pick, Pool, ROOMS_MAX, Refused, Release, SERVERS_MAX,
+    Server as VoiceServer, ServerRef, ServerReport, TASK_BYTES_MAX, TASKS_MAX, TaskKey, Timestamp,
+    Timing, Usage, UsageLimits, WaitingTask,
 };
 pub use server::{Server, ServerError};
 pub use store::{

@@ -19,7 +19,7 @@ use crate::{
     state::Gateway,
 };
 
-/// Everything that can be called. The names on the wire are the ODIN gateway's.
+/// Everything that can be called. The names on the wire are the ODIN gateway's, but for the two about mutes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Method {
     Connect,
@@ -27,6 +27,8 @@ pub(crate) enum Method {
     RoomUpdate,
     RoomBanClient,
     RoomSendMessage,
+    RoomMuteClient,
+    RoomUnmuteClient,
     GridConfig,
     Report,
     GetConfig,
@@ -36,12 +38,14 @@ pub(crate) enum Method {
 
 impl Method {
     /// Those for customers come first.
-    const ALL: [Self; 10] = [
+    const ALL: [Self; 12] = [
         Self::Connect,
         Self::RoomClose,
         Self::RoomUpdate,
         Self::RoomBanClient,
         Self::RoomSendMessage,
+        Self::RoomMuteClient,
+        Self::RoomUnmuteClient,
         Self::GridConfig,
         Self::Report,
         Self::GetConfig,
@@ -50,10 +54,10 @@ impl Method {
     ];
 
     /// For customers and their clients.
-    const EXTERNAL: &'static [Self] = Self::ALL.split_at(5).0;
+    const EXTERNAL: &'static [Self] = Self::ALL.split_at(7).0;
 
     /// For voice servers and operators.
-    const INTERNAL: &'static [Self] = Self::ALL.split_at(5).1;
+    const INTERNAL: &'static [Self] = Self::ALL.split_at(7).1;
 
     /// Those of a route.
     pub(crate) fn of_route(is_internal: bool) -> &'static [Self] {
@@ -71,6 +75,8 @@ impl Method {
             Self::RoomUpdate => "RoomUpdate",
             Self::RoomBanClient => "RoomBanClient",
             Self::RoomSendMessage => "RoomSendMessage",
+            Self::RoomMuteClient => "RoomMuteClient",
+            Self::RoomUnmuteClient => "RoomUnmuteClient",
             Self::GridConfig => "sfu.GridConfig",
             Self::Report => "sfu.Report",
             Self::GetConfig => "GetConfig",
@@ -133,7 +139,9 @@ async fn dispatch(
             Method::RoomClose
             | Method::RoomUpdate
             | Method::RoomBanClient
-            | Method::RoomSendMessage,
+            | Method::RoomSendMessage
+            | Method::RoomMuteClient
+            | Method::RoomUnmuteClient,
             Some(licensee),
         ) => moderation::moderate(gateway, caller, licensee, method, &params).await,
         (Method::GridConfig, _) => supervisor::config(gateway, caller, &params, Dialect::Sfu),
@@ -149,7 +157,9 @@ async fn dispatch(
             | Method::RoomClose
             | Method::RoomUpdate
             | Method::RoomBanClient
-            | Method::RoomSendMessage,
+            | Method::RoomSendMessage
+            | Method::RoomMuteClient
+            | Method::RoomUnmuteClient,
             None,
         ) => Err(RpcError::method_not_found()),
     }

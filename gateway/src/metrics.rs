@@ -106,6 +106,7 @@ pub(crate) struct Metrics {
     rooms: Family<PoolLabels, Gauge>,
     tasks: Family<PoolLabels, Gauge>,
     bans: Family<PoolLabels, Gauge>,
+    mutes: Family<PoolLabels, Gauge>,
     peers: Family<CustomerLabels, Gauge<i64>>,
     store_online: Gauge,
     store_waiting: Gauge,
@@ -136,6 +137,7 @@ impl Default for Metrics {
             rooms: Family::default(),
             tasks: Family::default(),
             bans: Family::default(),
+            mutes: Family::default(),
             peers: Family::default(),
             store_online: Gauge::default(),
             store_waiting: Gauge::default(),
@@ -184,6 +186,7 @@ impl Metrics {
             self.tasks.clone(),
         );
         registry.register("bans", "Bans that are remembered", self.bans.clone());
+        registry.register("mutes", "Mutes that are remembered", self.mutes.clone());
         let text = "Peers by customer, as of the last tick; the largest, the rest as \"other\"";
         registry.register("peers", text, self.peers.clone());
         let text = "Mean load of the servers that get rooms";
@@ -282,6 +285,7 @@ impl Metrics {
                 let tasks = pool.servers().map(|(_, it)| it.tasks_waiting()).sum();
                 self.tasks.get_or_create(&label).set(whole(tasks));
                 self.bans.get_or_create(&label).set(whole(pool.bans()));
+                self.mutes.get_or_create(&label).set(whole(pool.mutes()));
                 for (customer, usage) in pool.usages() {
                     let sum = peers.entry(customer.to_owned()).or_default();
                     *sum = sum.saturating_add(usage.peers);

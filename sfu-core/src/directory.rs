@@ -355,9 +355,9 @@ impl Directory {
         self.mutes.take_back(now, room, user_id, listener_id)
     }
 
-    /// The mutes of a room.
-    pub fn mutes(&self, now: Instant, room: &RoomKey) -> Vec<Mute> {
-        self.mutes.of(now, room)
+    /// The mutes in a room that a user is one of the two of.
+    pub fn mutes_concerning(&self, now: Instant, room: &RoomKey, user_id: &str) -> Vec<Mute> {
+        self.mutes.concerning(now, room, user_id)
     }
 
     /// Whether a peer was made to leave after it had been admitted: it may not have been in its room then.

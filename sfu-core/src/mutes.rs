@@ -83,16 +83,20 @@ impl Mutes {
         end > now
     }
 
-    /// The mutes of a room that have not ended.
-    pub(crate) fn of(&self, now: Instant, room: &RoomKey) -> Vec<Mute> {
+    /// The mutes in a room that a user is one of the two of, and that have not ended.
+    pub(crate) fn concerning(&self, now: Instant, room: &RoomKey, user_id: &str) -> Vec<Mute> {
         let of_room = self.rooms.get(room).into_iter().flatten();
-        let mute = |((user_id, listener_id), (end, reason)): (&Pair, &(Instant, String))| Mute {
-            user_id: user_id.clone(),
-            listener_id: listener_id.clone(),
-            end: *end,
-            reason: reason.clone(),
-        };
-        of_room.map(mute).filter(|mute| mute.end > now).collect()
+        let concerning = of_room.filter(|((talker, listener), (end, _))| {
+            *end > now && (talker == user_id || listener.as_deref() == Some(user_id))
+        });
+        concerning
+            .map(|((talker, listener), (end, reason))| Mute {
+                user_id: talker.clone(),
+                listener_id: listener.clone(),
+                end: *end,
+                reason: reason.clone(),
+            })
+            .collect()
     }
 
     fn forget_ended(&mut self, now: Instant) {
@@ -129,15 +133,20 @@ mod tests {
         let for_one = mute("bob", Some("alice"), end + Duration::from_secs(1));
         let both = vec![for_all, for_one.clone()];
         mutes.put(now, &room("a"), both).unwrap();
-        assert_eq!(mutes.of(now, &room("a")).len(), 2);
-        assert_eq!(mutes.of(now, &room("b")), []);
-        assert_eq!(mutes.of(end, &room("a")), [for_one]);
+        assert_eq!(mutes.concerning(now, &room("a"), "bob").len(), 2);
+        assert_eq!(mutes.concerning(now, &room("b"), "bob"), []);
+        assert_eq!(mutes.concerning(now, &room("a"), "carol"), []);
+        assert_eq!(
+            mutes.concerning(now, &room("a"), "alice"),
+            [for_one.clone()]
+        );
+        assert_eq!(mutes.concerning(end, &room("a"), "bob"), [for_one]);
         let shorter = mute("bob", None, now + Duration::from_secs(1));
         mutes.put(now, &room("a"), vec![shorter.clone()]).unwrap();
         assert!(mutes.take_back(now, &room("a"), "bob", Some("alice")));
         assert!(!mutes.take_back(now, &room("a"), "bob", Some("alice")));
         assert!(!mutes.take_back(now, &room("b"), "bob", None));
-        assert_eq!(mutes.of(now, &room("a")), [shorter]);
+        assert_eq!(mutes.concerning(now, &room("a"), "bob"), [shorter]);
         assert!(
             !mutes.take_back(end, &room("a"), "bob", None),
             "it had ended"
@@ -156,9 +165,15 @@ mod tests {
         let two_more = vec![later("bob"), later("carol")];
         let refused = mutes.put(now, &room("b"), two_more);
         assert_eq!(refused, Err(TooManyMutes));
-        assert_eq!(mutes.of(now, &room("b")), [], "all or none");
+        assert_eq!(mutes.concerning(now, &room("b"), "bob"), [], "all or none");
         assert_eq!(mutes.put(now, &room("b"), vec![later("bob")]), Ok(()));
         assert_eq!(mutes.put(end, &room("b"), vec![later("carol")]), Ok(()));
-        assert_eq!((mutes.of(end, &room("b")).len(), mutes.count), (2, 2));
+        assert_eq!(
+            (
+                mutes.concerning(end, &room("b"), "carol").len(),
+                mutes.count
+            ),
+            (1, 2)
+        );
     }
 }

@@ -233,6 +233,42 @@ impl Control {
                     .await;
                 }
             }
+            Task::RoomMuteClient {
+                user_id,
+                listener_id,
+                mute_time,
+                reason,
+                ..
+            } => {
+                let mutes = vec![MuteOrder {
+                    user_id,
+                    listener_id,
+                    time: mute_time.into(),
+                    reason,
+                }];
+                let direction = Direction {
+                    mutes,
+                    ..Direction::default()
+                };
+                self.direct_as_asked(&key, direction).await;
+            }
+            Task::RoomUnmuteClient {
+                user_id,
+                listener_id,
+                ..
+            } => {
+                let direction = Direction {
+                    unmutes: vec![(user_id, listener_id)],
+                    ..Direction::default()
+                };
+                self.direct_as_asked(&key, direction).await;
+            }
+        }
+    }
+
+    async fn direct_as_asked(&self, key: &RoomKey, direction: Direction) {
+        if let Err(error) = self.direct(key, "", direction).await {
+            tracing::error!("a gateway's word on who is heard is not followed: {error}");
         }
     }
 

@@ -78,7 +78,10 @@ impl Bans {
             Task::RoomBanClient {
                 user_id, ban_time, ..
             } => (Some(user_id.clone()), ban_time),
-            Task::RoomUpdate { .. } | Task::RoomSendMessage { .. } => return Ok(()),
+            Task::RoomUpdate { .. }
+            | Task::RoomSendMessage { .. }
+            | Task::RoomMuteClient { .. }
+            | Task::RoomUnmuteClient { .. } => return Ok(()),
         };
         let time = Duration::from(*time);
         if time.is_zero() {

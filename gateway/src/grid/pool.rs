@@ -9,6 +9,7 @@ use super::{
     Bind, Connect, Delivery, Pick, Refused, ServerReport, TaskKey, TaskSource, Timestamp, Timing,
     Usage,
     bans::Bans,
+    mutes::{Handover, Mutes},
     placement::{self, Weights},
     server::{LastReport, Server},
 };
@@ -46,6 +47,9 @@ pub struct Pool {
     weights: Weights,
     usage: BTreeMap<String, Usage>,
     bans: Bans,
+    /// Absent in what gateways write that know of no mutes.
+    #[serde(default)]
+    mutes: Mutes,
 }
 
 impl Pool {
@@ -86,6 +90,11 @@ impl Pool {
         self.bans.len()
     }
 
+    /// How many mutes it remembers.
+    pub fn mutes(&self) -> usize {
+        self.mutes.len()
+    }
+
     pub(super) fn usage(&self, customer: &str) -> Option<Usage> {
         self.usage.get(customer).copied()
     }
@@ -112,7 +121,9 @@ impl Pool {
             binding.updated = now;
             binding.connected = Some(now);
             binding.connected_by = Some(tasks.command);
-            return Ok(binding.server.clone());
+            let address = binding.server.clone();
+            self.tell(hash, &address, tasks);
+            return Ok(address);
         }
         let address = self.pick(hash, connect).ok_or(Refused::NoServer)?;
         self.bind(room, &connect.customer, &address, tasks)?;
@@ -151,7 +162,7 @@ impl Pool {
         Weights::of(self.usable().map(|(address, it)| (address, it.report.load)))
     }
 
-    /// Binds a room to a server, which is told who is shut out of it.
+    /// Binds a room to a server, which is told who is shut out of it and who is not heard in it.
     fn bind(
         &mut self,
         room: &RoomId,
@@ -178,12 +189,31 @@ impl Pool {
                 entry.insert(binding);
             }
         }
-        if let Some(server) = self.servers.get_mut(address) {
-            for task in self.bans.follow(hash, address, tasks.now) {
-                server.queue(task, address, tasks);
+        self.tell(hash, address, tasks);
+        Ok(())
+    }
+
+    /// Tells the server of the rooms of this hash what it does not know yet of who is shut out and who is not heard.
+    fn tell(&mut self, hash: RoomHash, address: &str, tasks: &mut TaskSource<'_>) {
+        let Some(server) = self.servers.get_mut(address) else {
+            return;
+        };
+        for task in self.bans.follow(hash, address, tasks.now) {
+            server.queue(task, address, tasks);
+        }
+        let mut handovers = self.mutes.follow(hash, address, tasks.now);
+        let mut left = Vec::new();
+        while server.has_room_for_task().is_ok()
+            && let Some(Handover { task, from }) = handovers.next()
+        {
+            server.queue(task, address, tasks);
+            left.extend(from);
+        }
+        for (address, task) in left {
+            if let Some(server) = self.servers.get_mut(&address) {
+                server.queue(task, &address, tasks);
             }
         }
-        Ok(())
     }
 
     pub(super) fn report(
@@ -196,6 +226,14 @@ impl Pool {
         let address = report.server.address.as_str();
         if !self.servers.contains_key(address) && self.servers.len() >= SERVERS_MAX {
             return Err(Refused::Full("servers"));
+        }
+        // One that was removed may have been started anew meanwhile: whoever is new here is told everything.
+        let is_anew = match self.servers.get(address) {
+            Some(server) => server.is_restarted_by(report),
+            None => true,
+        };
+        if is_anew {
+            self.mutes.forgotten_by(address);
         }
         let server = self.servers.entry(address.to_owned()).or_insert_with(|| {
             let key = report.key_id.clone();
@@ -242,6 +280,7 @@ impl Pool {
                     binding.updated = now;
                     binding.id.clone_from(&room.id);
                     binding.customer.clone_from(&room.customer);
+                    self.tell(hash, address, tasks);
                     continue;
                 }
                 let is_taken = self
@@ -297,12 +336,29 @@ impl Pool {
         task: &Task,
         tasks: &mut TaskSource<'_>,
     ) -> Result<(), Refused> {
-        let binding = self.rooms.get(&task.room().hash());
-        let address = binding.map(|it| it.server.clone()).ok_or(Refused::NoRoom)?;
+        let Some(binding) = self.rooms.get(&task.room().hash()) else {
+            return self.unmute_nowhere(task, tasks);
+        };
+        let address = binding.server.clone();
         let server = self.servers.get_mut(&address).ok_or(Refused::NoRoom)?;
         server.has_room_for_task()?;
         self.bans.remember(task, &address, tasks.now)?;
+        self.mutes.remember(task, &address, tasks.now)?;
         server.queue(task.clone(), &address, tasks);
+        Ok(())
+    }
+
+    /// A mute outlives its room, and can be taken back without it. The server that was told of it last may get the room
+    /// again.
+    fn unmute_nowhere(&mut self, task: &Task, tasks: &mut TaskSource<'_>) -> Result<(), Refused> {
+        let told = self.mutes.told(task).ok_or(Refused::NoRoom)?;
+        if let Some(address) = told
+            && let Some(server) = self.servers.get_mut(address)
+        {
+            server.has_room_for_task()?;
+            server.queue(task.clone(), address, tasks);
+        }
+        self.mutes.take_back(task);
         Ok(())
     }
 
@@ -353,6 +409,7 @@ impl Pool {
                 && now.since(binding.updated) <= timing.token_lifetime
         });
         self.bans.expire(now);
+        self.mutes.expire(now);
         self.weights = self.count_weights();
         self.usage = self.count_usage();
     }

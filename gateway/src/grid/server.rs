@@ -10,7 +10,7 @@ use super::{Delivery, Refused, ServerReport, TaskKey, TaskSource, Timestamp, Wai
 /// Most tasks that wait for one server. More are refused: nothing is dropped without a word.
 pub const TASKS_MAX: usize = 10_000;
 
-/// Most bytes of messages and user data that wait for one server.
+/// Most bytes of messages, user data and reasons that wait for one server.
 pub const TASK_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// A voice server.
@@ -31,8 +31,11 @@ pub struct Server {
     /// Whether its last report acknowledged tasks.
     pub acknowledges: bool,
     tasks: VecDeque<WaitingTask>,
-    /// Of messages and user data in `tasks`.
+    /// Of messages, user data and reasons in `tasks`.
     task_bytes: usize,
+    /// The last task that it acknowledged, 0 for none.
+    #[serde(default)]
+    acknowledged: u64,
 }
 
 /// What a server said last.
@@ -58,6 +61,7 @@ impl Server {
             acknowledges: false,
             tasks: VecDeque::new(),
             task_bytes: 0,
+            acknowledged: 0,
         }
     }
 
@@ -67,12 +71,18 @@ impl Server {
         self.disabled = report.draining;
         self.last_seen = now;
         self.acknowledges = report.acknowledged.is_some();
+        self.acknowledged = report.acknowledged.unwrap_or_default();
         let last = LastReport {
             load: report.load,
             clients: report.clients,
             rooms: report.rooms.clone(),
         };
         std::mem::replace(&mut self.report, last)
+    }
+
+    /// Whether a report says that the server was started anew: it has carried out nothing, and did before.
+    pub(super) fn is_restarted_by(&self, report: &ServerReport) -> bool {
+        self.acknowledged != 0 && report.acknowledged == Some(0)
     }
 
     /// How many tasks wait.
@@ -88,7 +98,8 @@ impl Server {
     }
 
     /// Queues a task. What a customer asks for is refused before when the queue is full; what the grid asks for is then
-    /// left out: a stray room is seen again in the next report, and a banned user is refused by the gateway all the same.
+    /// left out: a stray room is seen again in the next report, a banned user is refused by the gateway all the same, and
+    /// mutes wait until there is room for them.
     pub(super) fn queue(&mut self, task: Task, address: &str, source: &mut TaskSource<'_>) {
         if self.has_room_for_task().is_err() {
             return;
@@ -146,6 +157,7 @@ fn payload(task: &Task) -> usize {
     match task {
         Task::RoomUpdate { user_data, .. } => user_data.len(),
         Task::RoomSendMessage { message, .. } => message.len(),
-        Task::RoomClose { .. } | Task::RoomBanClient { .. } => 0,
+        Task::RoomMuteClient { reason, .. } => reason.len(),
+        Task::RoomClose { .. } | Task::RoomBanClient { .. } | Task::RoomUnmuteClient { .. } => 0,
     }
 }

@@ -1,5 +1,5 @@
 //! Whole fleets under a virtual clock: servers that fall silent and come back, answers that are lost, users that are
-//! banned, and hundreds of rooms; the same seed makes the same run.
+//! banned or muted, and hundreds of rooms; the same seed makes the same run.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,11 +8,22 @@ use gateway_api::{KeyId, Span};
 
 use super::*;
 
+mod mutes;
 mod scenarios;
 
 const SERVERS: usize = 8;
 const ROOMS: usize = 200;
 const USERS: usize = 40;
+
+/// Rooms that mutes are for, and users: few, so that the same two are muted and unmuted again and again.
+const MUTED_ROOMS: usize = 20;
+const MUTED_USERS: usize = 3;
+
+/// Ten years, in seconds: a mute that is to be taken back.
+const LONG_SECS: u64 = 315_360_000;
+
+/// A room, who is not heard in it, and who does not hear.
+type Muted = (RoomId, String, Option<String>);
 
 /// A voice server as far as a gateway is concerned.
 #[derive(Debug, Default)]
@@ -25,10 +36,12 @@ struct Sfu {
     rooms: BTreeMap<RoomId, BTreeSet<String>>,
     last_task: u64,
     done: Vec<Task>,
+    /// Until when.
+    mutes: BTreeMap<Muted, u64>,
 }
 
 impl Sfu {
-    fn carry_out(&mut self, task: &Task) {
+    fn carry_out(&mut self, task: &Task, now: u64) {
         match task {
             Task::RoomClose { id, .. } => drop(self.rooms.remove(id)),
             Task::RoomBanClient { id, user_id, .. } => {
@@ -36,10 +49,43 @@ impl Sfu {
                     peers.remove(user_id);
                 }
             }
+            Task::RoomMuteClient { mute_time, .. } => {
+                let until = Timestamp(now).after((*mute_time).into()).0;
+                self.mutes.extend(muted(task).map(|it| (it, until)));
+            }
+            Task::RoomUnmuteClient { .. } => {
+                let lifted = muted(task);
+                self.mutes.retain(|it, _| Some(it) != lifted.as_ref());
+            }
             Task::RoomUpdate { .. } | Task::RoomSendMessage { .. } => {}
         }
         self.rooms.retain(|_, peers| !peers.is_empty());
         self.done.push(task.clone());
+    }
+
+    /// The process ends and another one begins under its address.
+    fn restart(&mut self) {
+        self.rooms.clear();
+        self.mutes.clear();
+        self.last_task = 0;
+    }
+}
+
+/// What a task mutes or unmutes.
+fn muted(task: &Task) -> Option<Muted> {
+    match task {
+        Task::RoomMuteClient {
+            id,
+            user_id,
+            listener_id,
+            ..
+        }
+        | Task::RoomUnmuteClient {
+            id,
+            user_id,
+            listener_id,
+        } => Some((id.clone(), user_id.clone(), listener_id.clone())),
+        _ => None,
     }
 }
 
@@ -54,6 +100,8 @@ struct World {
     /// What acknowledging servers must carry out, in this order.
     wanted: Vec<Vec<Task>>,
     bans: Vec<(RoomId, String, u64)>,
+    /// Until when.
+    mutes: BTreeMap<Muted, u64>,
     loses_answers: bool,
 }
 
@@ -88,6 +136,7 @@ impl World {
             sfus: (0..SERVERS).map(sfu).collect(),
             wanted: vec![Vec::new(); SERVERS],
             bans: Vec::new(),
+            mutes: BTreeMap::new(),
             loses_answers: true,
         }
     }
@@ -138,7 +187,7 @@ impl World {
             let is_new = !sfu.acknowledges || waiting.id > sfu.last_task;
             if is_new {
                 sfu.last_task = waiting.id;
-                sfu.carry_out(&waiting.task);
+                sfu.carry_out(&waiting.task, self.now);
             }
         }
     }
@@ -213,18 +262,74 @@ impl World {
             user_id: user.clone(),
             ban_time: Duration::from_secs(secs).into(),
         };
-        let server = self.grid.server_of_room("", room.hash()).map(str::to_owned);
-        let action = Action::Moderate {
+        if self.moderate(&task) {
+            self.bans.push((room, user, self.now + secs * 1000));
+        }
+    }
+
+    fn mute(&mut self) {
+        let secs = match self.random.bool() {
+            true => LONG_SECS,
+            false => self.random.u64(1..60),
+        };
+        let muted = self.two_users();
+        let task = Task::RoomMuteClient {
+            id: muted.0.clone(),
+            user_id: muted.1.clone(),
+            listener_id: muted.2.clone(),
+            mute_time: Duration::from_secs(secs).into(),
+            reason: "noise".to_owned(),
+        };
+        if self.moderate(&task) {
+            self.mutes.insert(muted, self.now + secs * 1000);
+        }
+    }
+
+    fn unmute(&mut self) {
+        let muted = self.two_users();
+        let task = Task::RoomUnmuteClient {
+            id: muted.0.clone(),
+            user_id: muted.1.clone(),
+            listener_id: muted.2.clone(),
+        };
+        self.moderate(&task);
+        self.mutes.remove(&muted);
+    }
+
+    fn two_users(&mut self) -> Muted {
+        let mut user = || format!("u{}", self.random.usize(..MUTED_USERS));
+        let (user, listener) = (user(), user());
+        let listener = self.random.bool().then_some(listener);
+        (room(self.random.usize(..MUTED_ROOMS)), user, listener)
+    }
+
+    /// Whether somebody does as is asked: the room's server, or the gateway for a mute whose room is on none.
+    fn moderate(&mut self, task: &Task) -> bool {
+        let server = self.grid.server_of_room("", task.room().hash());
+        let at = server.and_then(|server| (0..SERVERS).find(|at| address(*at) == server));
+        let until = muted(task).and_then(|it| self.mutes.get(&it).copied());
+        let is_unmute = matches!(task, Task::RoomUnmuteClient { .. });
+        let outcome = self.apply(Action::Moderate {
             pool: String::new(),
             task: task.clone(),
-        };
-        match (self.apply(action), server) {
-            (Outcome::Moderated(Ok(())), Some(server)) => {
-                self.bans.push((room, user, self.now + secs * 1000));
-                let at = (0..SERVERS).find(|at| address(*at) == server).unwrap();
-                self.wanted[at].push(task);
+        });
+        match (outcome, at) {
+            (Outcome::Moderated(Ok(())), Some(at)) => {
+                self.wanted[at].push(task.clone());
+                true
             }
-            (Outcome::Moderated(Err(Refused::NoRoom)), None) => {}
+            (Outcome::Moderated(Ok(())), None) => {
+                assert!(is_unmute && until.is_some(), "{task:?}");
+                true
+            }
+            (Outcome::Moderated(Err(Refused::NoRoom)), None) => {
+                // What is over is forgotten with a tick.
+                assert!(
+                    !is_unmute || until.is_none_or(|it| it <= self.now),
+                    "{task:?}"
+                );
+                false
+            }
             other => panic!("{other:?}"),
         }
     }
@@ -270,7 +375,9 @@ impl World {
             0..60 => self.connect(),
             60..80 => self.leave(),
             80..85 => self.ban(),
-            85 => {
+            85..88 => self.mute(),
+            88..90 => self.unmute(),
+            90 => {
                 let at = self.random.usize(..SERVERS);
                 // Shorter than the removal timeout: the server keeps its rooms meanwhile.
                 let until = self.now + self.random.u64(1_000..40_000);
@@ -279,9 +386,13 @@ impl World {
                     sfu.silent_until = until.max(sfu.silent_until);
                 }
             }
-            86 => {
+            91 => {
                 let at = self.random.usize(..SERVERS);
                 self.sfus[at].is_draining ^= true;
+            }
+            92 if self.random.u8(..4) == 0 => {
+                let at = self.random.usize(..SERVERS);
+                self.sfus[at].restart();
             }
             _ => {}
         }

@@ -1,6 +1,6 @@
 //! `Connect`: a customer's token in, a server's address and a session token for it out.
 
-use gateway_api::{SessionClaims, sign};
+use gateway_api::{POSITIONS, SessionClaims, sign};
 use serde_json::json;
 
 use super::{Caller, identity::Identity};
@@ -32,13 +32,16 @@ pub(super) async fn connect(gateway: &Gateway, caller: &Caller, licensee: &Licen
 
     let key = gateway.server_keys.of(&address);
     let lifetime = gateway.config.timing.token_lifetime.as_secs();
-    let claims = SessionClaims::new(
+    let mut claims = SessionClaims::new(
         (&identity.user, &identity.rooms),
         (&licensee.customer, &licensee.namespace),
         &address,
         seconds(gateway.now().as_secs()),
         seconds(lifetime),
     );
+    if licensee.restrictions.names(POSITIONS) {
+        claims = claims.with_positions();
+    }
     Ok(json!({"address": address, "token": sign(&claims, &key)}))
 }
 

@@ -68,6 +68,14 @@ impl<'a> Fields<'a> {
         self.object.contains_key(name).then(|| self.number(name))
     }
 
+    /// As if it were left out when it is `null`.
+    pub(super) fn nullable_number(&mut self, name: &str) -> Option<f64> {
+        match self.object.get(name) {
+            Some(Value::Null) => None,
+            _ => self.optional_number(name),
+        }
+    }
+
     /// A whole number from 0.
     pub(super) fn count(&mut self, name: &str) -> u64 {
         let number = self.number(name);

@@ -209,7 +209,7 @@ async fn send_garbage(address: SocketAddr, count: usize, seed: u64) {
             0 => noise,
             1 => printable.into_bytes(),
             2 => format!("[{}1]", "[],{},".repeat(random.usize(..20))).into_bytes(),
-            _ => request(ALL[random.usize(..5)], &json!({"room_id": length})).into_bytes(),
+            _ => request(ALL[random.usize(..ALL.len())], &json!({"room_id": length})).into_bytes(),
         };
         let path = ["", "internal", "nope", "healthz"][random.usize(..4)];
         let request = http.post(format!("http://{address}/{path}")).body(body);

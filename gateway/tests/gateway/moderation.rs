@@ -148,3 +148,62 @@ async fn whoever_connects_to_a_room_of_a_draining_server_is_sent_to_another() {
     world.report(SERVER, &["room"], draining).await;
     assert_eq!(address().await, OTHER);
 }
+
+#[tokio::test]
+async fn a_mute_reaches_the_server_of_the_room_and_lets_the_user_in() {
+    let world = World::start().await;
+    world.room_on(SERVER).await;
+    let all = json!({"room_id": "room", "user_id": "bob"});
+    let one = json!({
+        "room_id": "room", "user_id": "bob", "listener_id": "eve", "mute_time": 1.5, "reason": "noise",
+    });
+    moderate(&world, "RoomMuteClient", all.clone()).await;
+    moderate(&world, "RoomMuteClient", one).await;
+    moderate(&world, "RoomUnmuteClient", all).await;
+    let answer = world.connect(json!({"uid": "bob"})).await;
+    assert_eq!(answer.1["result"]["address"], SERVER, "{answer:?}");
+    let id = ["studio", "room"];
+    let ten_years = json!({"secs": 315_360_000, "nanos": 0});
+    let short = json!({"secs": 1, "nanos": 500_000_000});
+    let tasks = json!([
+        {"task": "RoomMuteClient", "id": id, "user_id": "bob", "mute_time": ten_years, "reason": ""},
+        {"task": "RoomMuteClient", "id": id, "user_id": "bob", "listener_id": "eve", "mute_time": short,
+            "reason": "noise"},
+        {"task": "RoomUnmuteClient", "id": id, "user_id": "bob"},
+    ]);
+    assert_eq!(world.report(SERVER, &["room"], json!({})).await, tasks);
+}
+
+#[tokio::test]
+async fn a_mute_without_time_is_refused_with_the_name_of_what_was_meant() {
+    let world = World::start().await;
+    world.room_on(SERVER).await;
+    let params = json!({"room_id": "room", "user_id": "bob", "mute_time": 0});
+    let answer = world
+        .call("RoomMuteClient", params, &world.token(json!({})))
+        .await;
+    assert_eq!(answer.1["error"]["code"], -32600, "{answer:?}");
+    let text = answer.1["error"]["data"]["fieldErrors"]["mute_time"][0].as_str();
+    assert!(text.unwrap().contains("RoomUnmuteClient"), "{answer:?}");
+    assert_eq!(world.report(SERVER, &["room"], json!({})).await, json!([]));
+}
+
+#[tokio::test]
+async fn a_token_opens_mutes_as_it_opens_everything_else() {
+    let world = World::start().await;
+    world.room_on(SERVER).await;
+    for method in ["RoomMuteClient", "RoomUnmuteClient"] {
+        let call = async |room: &str, claims: Value| {
+            let params = json!({"room_id": room, "user_id": "bob"});
+            world.call(method, params, &world.token(claims)).await
+        };
+        let named = json!({"sub": method.to_lowercase()});
+        assert_eq!(call("room", named).await.1["result"], json!({}));
+        let unnamed = call("room", json!({"sub": ["connect", "roombanclient"]})).await;
+        assert_eq!(message(&unnamed), "Method not found", "{method}");
+        let text = "room_id param does not match rid in authorization token";
+        assert_eq!(message(&call("other", json!({})).await), text, "{method}");
+        let nowhere = call("other", json!({"rid": "other"})).await;
+        assert_eq!(message(&nowhere), "no server for room found", "{method}");
+    }
+}

@@ -20,6 +20,9 @@ async fn health_and_metrics_tell_what_is_there() {
     let world = World::start().await;
     world.room_on(SERVER).await;
     world.connect(json!({})).await;
+    let mute = json!({"room_id": "room", "user_id": "bob"});
+    let token = world.token(json!({}));
+    world.call("RoomMuteClient", mute, &token).await;
     world.connect(json!({"exp": 1})).await;
     let get = async |url: String| {
         let answer = world.http.get(url).send().await.unwrap();
@@ -39,6 +42,7 @@ async fn health_and_metrics_tell_what_is_there() {
         r#"bifrost_gateway_denied_total{reason="time"} 1"#,
         r#"bifrost_gateway_servers{pool="",state="enabled"} 1"#,
         r#"bifrost_gateway_rooms{pool=""} 1"#,
+        r#"bifrost_gateway_mutes{pool=""} 1"#,
         "bifrost_gateway_store_online 1",
     ] {
         assert!(metrics.contains(line), "{line} is not in\n{metrics}");

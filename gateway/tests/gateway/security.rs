@@ -6,7 +6,7 @@ use base64::{
     Engine as _, engine::general_purpose::STANDARD, engine::general_purpose::URL_SAFE_NO_PAD,
 };
 use gateway::{InternalUser, RoomMatch, UnknownCustomers};
-use gateway_api::{KeyPair, sign};
+use gateway_api::{KeyPair, Token, sign};
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use serde_json::{Value, json};
 use sha2::Sha256;
@@ -104,6 +104,29 @@ async fn a_token_is_not_taken_long_after_its_time() {
     let early = world.connect(json!({"nbf": now() + 12})).await;
     assert_refused(&early, "token not yet valid");
     assert!(world.connect(json!({"exp": now() - 5})).await.1["result"].is_object());
+}
+
+#[tokio::test]
+async fn only_a_token_that_names_positions_is_given_them() {
+    let world = World::start().await;
+    world.room_on(SERVER).await;
+    let both = json!(["connect", "positions"]);
+    let plain = json!("connect");
+    for (claims, sub) in [
+        (json!({"sub": ["connect", "positions"]}), &both),
+        (json!({"sub": ["POSITIONS", "RoomClose", "Connect"]}), &both),
+        (json!({"sub": "connect"}), &plain),
+        (json!({"sub": ["connect", "position", "roomclose"]}), &plain),
+        (json!({}), &plain),
+    ] {
+        let answer = world.connect(claims.clone()).await;
+        let token = answer.1["result"]["token"].as_str().expect("a token");
+        let key = world.master.server_key(SERVER).public();
+        let session = Token::read(token).unwrap().verify(&key).unwrap();
+        assert_eq!(&session.claims().unwrap()["sub"], sub, "{claims}");
+    }
+    let alone = world.connect(json!({"sub": "positions"})).await;
+    assert_eq!(alone.0, 403, "it is no method: {alone:?}");
 }
 
 #[tokio::test]
@@ -305,6 +328,10 @@ async fn numbers_out_of_range_do_not_reach_a_server() {
         (
             "RoomBanClient",
             json!({"room_id": "room", "user_id": "a", "ban_time": 1e12}),
+        ),
+        (
+            "RoomMuteClient",
+            json!({"room_id": "room", "user_id": "a", "mute_time": 1e12}),
         ),
     ] {
         let answer = world.call(method, params.clone(), &token).await;

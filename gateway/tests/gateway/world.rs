@@ -14,12 +14,14 @@ use tokio::sync::oneshot;
 pub(crate) const SERVER: &str = "sfu-1.test:4433";
 
 /// Every method of the external route.
-pub(crate) const ALL: [&str; 5] = [
+pub(crate) const ALL: [&str; 7] = [
     "Connect",
     "RoomClose",
     "RoomUpdate",
     "RoomBanClient",
     "RoomSendMessage",
+    "RoomMuteClient",
+    "RoomUnmuteClient",
 ];
 
 /// A gateway at work.

@@ -11,7 +11,9 @@ use tokio::{task::JoinSet, time};
 
 use crate::{
     redis_server::RedisServer,
-    world::{Gateway, ban, connect, equal, eventually, message, moderate, options, report, server},
+    world::{
+        Gateway, ban, connect, equal, eventually, message, moderate, mute, options, report, server,
+    },
 };
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -54,6 +56,9 @@ async fn a_gateway_that_was_killed_and_starts_again_has_forgotten_nothing() {
     report(store, "a:1", &BTreeSet::new(), Some(0)).await;
     connect(store, "room", "guest").await.expect("a server");
     moderate(store, ban("room", "troll")).await.expect("a room");
+    moderate(store, mute("room", "noisy"))
+        .await
+        .expect("a room");
     moderate(store, message("room", 7)).await.expect("a room");
     let (grid, stale) = (gateway.grid(), Arc::clone(store));
     drop(gateway);
@@ -67,7 +72,16 @@ async fn a_gateway_that_was_killed_and_starts_again_has_forgotten_nothing() {
     assert!(refused.is_err(), "{refused:?}");
     let tasks = report(store, "a:1", &BTreeSet::new(), Some(0)).await.tasks;
     let tasks: Vec<_> = tasks.into_iter().map(|it| it.task).collect();
-    assert_eq!(tasks, [ban("room", "troll"), message("room", 7)]);
+    let wanted = [
+        ban("room", "troll"),
+        mute("room", "noisy"),
+        message("room", 7),
+    ];
+    assert_eq!(tasks, wanted);
+    assert_eq!(
+        store.read(|grid| grid.pool("").map(gateway::Pool::mutes)),
+        Some(1)
+    );
     // The other one reads no more.
     assert_eq!(stale.read(|it| it.clone()), grid);
 }

@@ -158,6 +158,16 @@ pub(crate) fn ban(name: &str, user: &str) -> Task {
     }
 }
 
+pub(crate) fn mute(name: &str, user: &str) -> Task {
+    Task::RoomMuteClient {
+        id: room(name),
+        user_id: user.to_owned(),
+        listener_id: None,
+        mute_time: Duration::from_secs(600).into(),
+        reason: "noise".to_owned(),
+    }
+}
+
 pub(crate) fn message(name: &str, number: u32) -> Task {
     Task::RoomSendMessage {
         id: room(name),

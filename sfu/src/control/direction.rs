@@ -122,12 +122,11 @@ impl Control {
 
     /// What was said of a user before it came in.
     pub(crate) fn mutes_of(&self, key: &RoomKey, user_id: &str) -> Directive {
-        let mutes = self.directory().mutes(Instant::now(), key);
-        let concerns =
-            |mute: &Mute| mute.user_id == user_id || mute.listener_id.as_deref() == Some(user_id);
-        let mutes = mutes.into_iter().filter(concerns);
+        let directory = self.directory();
+        let mutes = directory.mutes_concerning(Instant::now(), key, user_id);
         Directive {
             mutes: mutes
+                .into_iter()
                 .map(|it| (pair(it.user_id, it.listener_id), it.end))
                 .collect(),
             ..Directive::default()

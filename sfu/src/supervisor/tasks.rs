@@ -66,11 +66,13 @@ impl Received {
 pub(super) const UNKNOWN: &str = "unknown";
 
 /// Every name that tasks are counted by.
-pub(super) const NAMES: [&str; 5] = [
+pub(super) const NAMES: [&str; 7] = [
     "RoomClose",
     "RoomUpdate",
     "RoomBanClient",
     "RoomSendMessage",
+    "RoomMuteClient",
+    "RoomUnmuteClient",
     UNKNOWN,
 ];
 

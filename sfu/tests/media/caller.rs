@@ -28,8 +28,18 @@ impl World {
         Box::pin(self.come(way, room, user)).await
     }
 
+    /// As [`Self::caller`], with a token of the test's own.
+    pub(crate) async fn caller_with(&self, token: &str, room: &str, user: &str) -> Caller {
+        Box::pin(self.come_with(token, Way::Direct, room, user)).await
+    }
+
     async fn come(&self, way: Way, room: &str, user: &str) -> Caller {
-        let mut main = self.authenticated(&self.token_for(room, user)).await;
+        let token = self.token_for(room, user);
+        self.come_with(&token, way, room, user).await
+    }
+
+    async fn come_with(&self, token: &str, way: Way, room: &str, user: &str) -> Caller {
+        let mut main = self.authenticated(token).await;
         let voice = Voice::set_up(&mut main, way).await;
         let stream = main
             .join(room, user.as_bytes(), [0.0; 3])

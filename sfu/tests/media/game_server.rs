@@ -11,7 +11,11 @@ use tokio_tungstenite::{
     tungstenite::{Error, Message, client::IntoClientRequest as _},
 };
 
-use crate::world::{PATIENCE, World};
+use crate::{
+    caller::Caller,
+    grid::Gateway,
+    world::{PATIENCE, World},
+};
 
 /// A game server that has batches for one voice server.
 struct GameServer {
@@ -71,6 +75,22 @@ impl GameServer {
         let (status, answer) = self.post(batch.to_string()).await;
         assert_eq!(status, 200, "{batch}: {answer}");
         answer["present"].as_u64().expect("a number")
+    }
+}
+
+impl Caller {
+    /// Talks until it is not dropped for being muted.
+    async fn is_unmuted(&mut self, world: &World) {
+        let unmuted = async {
+            loop {
+                let dropped = world.drops("muted").await;
+                self.talk_to(world).await;
+                if world.drops("muted").await == dropped {
+                    return;
+                }
+            }
+        };
+        timeout(PATIENCE, unmuted).await.expect("unmuted");
     }
 }
 
@@ -143,16 +163,7 @@ async fn mutes_hold_for_all_or_for_one_and_for_their_time() {
         .says(json!({"mutes": [{"user_id": "alice", "mute_time": 0.3}]}))
         .await;
     alice.talk_to(&world).await;
-    let heard_again = async {
-        loop {
-            let dropped = world.drops("muted").await;
-            alice.talk_to(&world).await;
-            if world.drops("muted").await == dropped {
-                return;
-            }
-        }
-    };
-    timeout(PATIENCE, heard_again).await.expect("it ends");
+    alice.is_unmuted(&world).await;
     world.stop().await;
 }
 
@@ -280,5 +291,45 @@ async fn batches_come_one_after_the_other_over_a_websocket() {
     alice.is_heard_by(&[&bob]).await;
     tokio::time::sleep(Duration::from_millis(50)).await;
     socket.close(None).await.expect("closed");
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_moderator_mutes_through_the_gateway() {
+    let gateway = Gateway::start().await;
+    let world = World::below(&gateway).await;
+    let (_, token) = gateway.connect("alice").await;
+    let mut alice = world.caller_with(&token, "room", "alice").await;
+    let (_, token) = gateway.connect("bob").await;
+    let bob = world.caller_with(&token, "room", "bob").await;
+    alice.is_heard_by(&[&bob]).await;
+    // The gateway knows of a room what the server last reported.
+    tokio::time::sleep(Duration::from_millis(700)).await;
+    let of_alice = json!({"room_id": "room", "user_id": "alice"});
+    let for_bob = json!({"room_id": "room", "user_id": "alice", "listener_id": "bob"});
+    gateway.moderate("RoomMuteClient", for_bob.clone()).await;
+    gateway.moderate("RoomMuteClient", of_alice.clone()).await;
+    let muted = async {
+        while world.drops("muted").await == 0.0 {
+            alice.talk_to(&world).await;
+        }
+    };
+    timeout(PATIENCE, muted).await.expect("muted");
+    gateway.moderate("RoomUnmuteClient", of_alice).await;
+    alice.is_unmuted(&world).await;
+    let sent = world.count("sfu_packets_out_total", "").await;
+    alice.talk_to(&world).await;
+    assert_eq!(
+        world.count("sfu_packets_out_total", "").await,
+        sent,
+        "bob does not hear her"
+    );
+    gateway.moderate("RoomUnmuteClient", for_bob).await;
+    let heard = async {
+        while world.count("sfu_packets_out_total", "").await == sent {
+            alice.talk_to(&world).await;
+        }
+    };
+    timeout(PATIENCE, heard).await.expect("bob hears her");
     world.stop().await;
 }

@@ -6,6 +6,9 @@ mod caller;
 mod client;
 mod far;
 mod game_server;
+#[allow(dead_code, reason = "the tests of the signalling use the rest")]
+#[path = "../server/grid.rs"]
+mod grid;
 mod hearing;
 mod memory;
 mod packet;

@@ -21,31 +21,6 @@ const NORMAL: Option<u16> = Some(1000);
 /// Longest time until an order of a moderator shows. It takes a hundredth of that on a machine with nothing else to do.
 const ORDER_TIME: Duration = Duration::from_secs(1);
 
-impl World {
-    /// A server below this gateway; tokens of customers reach it only through that.
-    pub(crate) async fn below(gateway: &Gateway) -> Self {
-        let certificate =
-            SelfSigned::new(&["127.0.0.1".parse().expect("an address")]).expect("a certificate");
-        let files = certificate.files();
-        let text = format!(
-            "public_address = \"127.0.0.1:1\"\n\
-             [supervisor]\nurl = {:?}\nreport_interval = 300\nno_warmup = true\n\
-             [http]\nbinding = \"127.0.0.1:0\"\ncertificate_file = {:?}\nprivatekey_file = {:?}\n\
-             webrtc_binding = \"127.0.0.1:0\"\nshards = 1\n[metrics]\nbinding = \"127.0.0.1:0\"\n",
-            gateway.internal_url, files.certificate_file, files.privatekey_file,
-        );
-        let settings = sfu::settle(Path::new("test"), &text, Default::default()).await;
-        let unused = AccessKey::from_random(&[1; 31]).key_pair();
-        Self::of(
-            settings.expect("settings"),
-            unused,
-            certificate,
-            Duration::ZERO,
-        )
-        .await
-    }
-}
-
 async fn is_told_that_the_server_closes(member: &mut Member) {
     let left = member.room.update("Left").await;
     assert_eq!(left["reason"].as_str(), Some("server_closing"));
