@@ -211,28 +211,7 @@ impl Control {
             }
             Task::RoomSendMessage {
                 user_id, message, ..
-            } => {
-                if message.len() > MESSAGE_BYTES_MAX {
-                    return tracing::warn!(
-                        bytes = message.len(),
-                        "the message of a RoomSendMessage is too large"
-                    );
-                }
-                let meant =
-                    self.in_room(&key, |directory| directory.peers_of(&key, Some(&user_id)));
-                if let Some((room, peers)) = meant {
-                    let message = Bytes::from(message);
-                    self.submit(
-                        &key,
-                        Request::SendMessage {
-                            room,
-                            peers,
-                            message,
-                        },
-                    )
-                    .await;
-                }
-            }
+            } => self.send_message(&key, &user_id, message).await,
             Task::RoomMuteClient {
                 user_id,
                 listener_id,
@@ -240,33 +219,44 @@ impl Control {
                 reason,
                 ..
             } => {
-                let mutes = vec![MuteOrder {
+                let mute = MuteOrder {
                     user_id,
                     listener_id,
                     time: mute_time.into(),
                     reason,
-                }];
-                let direction = Direction {
-                    mutes,
-                    ..Direction::default()
                 };
-                self.direct_as_asked(&key, direction).await;
+                self.moderate(&key, Direction::mute(mute)).await;
             }
             Task::RoomUnmuteClient {
                 user_id,
                 listener_id,
                 ..
             } => {
-                let direction = Direction {
-                    unmutes: vec![(user_id, listener_id)],
-                    ..Direction::default()
-                };
-                self.direct_as_asked(&key, direction).await;
+                let unmute = Direction::unmute(user_id, listener_id);
+                self.moderate(&key, unmute).await;
             }
         }
     }
 
-    async fn direct_as_asked(&self, key: &RoomKey, direction: Direction) {
+    async fn send_message(&self, key: &RoomKey, user_id: &str, message: Vec<u8>) {
+        if message.len() > MESSAGE_BYTES_MAX {
+            return tracing::warn!(
+                bytes = message.len(),
+                "the message of a RoomSendMessage is too large"
+            );
+        }
+        let meant = self.in_room(key, |directory| directory.peers_of(key, Some(user_id)));
+        if let Some((room, peers)) = meant {
+            let message = Request::SendMessage {
+                room,
+                peers,
+                message: Bytes::from(message),
+            };
+            self.submit(key, message).await;
+        }
+    }
+
+    async fn moderate(&self, key: &RoomKey, direction: Direction) {
         if let Err(error) = self.direct(key, "", direction).await {
             tracing::error!("a gateway's word on who is heard is not followed: {error}");
         }

@@ -44,6 +44,24 @@ pub(crate) struct Direction {
     pub(crate) unmutes: Vec<(String, Option<String>)>,
 }
 
+impl Direction {
+    /// A user is not heard.
+    pub(crate) fn mute(order: MuteOrder) -> Self {
+        Self {
+            mutes: vec![order],
+            ..Self::default()
+        }
+    }
+
+    /// A user is heard again, by this listener only or by those whom no other mute is about.
+    pub(crate) fn unmute(user_id: String, listener_id: Option<String>) -> Self {
+        Self {
+            unmutes: vec![(user_id, listener_id)],
+            ..Self::default()
+        }
+    }
+}
+
 /// Why nothing of it was done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum DirectionError {

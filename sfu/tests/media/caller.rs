@@ -25,20 +25,16 @@ impl World {
 
     /// As [`Self::caller`], on some way.
     pub(crate) async fn caller_by(&self, way: Way, room: &str, user: &str) -> Caller {
-        Box::pin(self.come(way, room, user)).await
+        let token = self.token_for(room, user);
+        Box::pin(self.come(&token, way, room, user)).await
     }
 
     /// As [`Self::caller`], with a token of the test's own.
     pub(crate) async fn caller_with(&self, token: &str, room: &str, user: &str) -> Caller {
-        Box::pin(self.come_with(token, Way::Direct, room, user)).await
+        Box::pin(self.come(token, Way::Direct, room, user)).await
     }
 
-    async fn come(&self, way: Way, room: &str, user: &str) -> Caller {
-        let token = self.token_for(room, user);
-        self.come_with(&token, way, room, user).await
-    }
-
-    async fn come_with(&self, token: &str, way: Way, room: &str, user: &str) -> Caller {
+    async fn come(&self, token: &str, way: Way, room: &str, user: &str) -> Caller {
         let mut main = self.authenticated(token).await;
         let voice = Voice::set_up(&mut main, way).await;
         let stream = main

@@ -297,7 +297,7 @@ async fn batches_come_one_after_the_other_over_a_websocket() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_moderator_mutes_through_the_gateway() {
     let gateway = Gateway::start().await;
-    let world = World::below(&gateway).await;
+    let world = World::below(&gateway.internal_url).await;
     let (_, token) = gateway.connect("alice").await;
     let mut alice = world.caller_with(&token, "room", "alice").await;
     let (_, token) = gateway.connect("bob").await;

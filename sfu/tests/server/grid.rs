@@ -1,11 +1,10 @@
 //! A gateway in this process, above voice servers.
 
-use std::{net::SocketAddr, path::Path, time::Duration};
+use std::{net::SocketAddr, time::Duration};
 
 use gateway::{Config as GatewayConfig, Customer, CustomerSource};
 use gateway_api::{AccessKey, MasterKey, sign};
 use serde_json::{Value, json};
-use sfu::SelfSigned;
 use tokio::{
     runtime::Runtime,
     time::{Instant, sleep},
@@ -116,31 +115,6 @@ impl Gateway {
         let mut main = world.authenticated(&token).await;
         let stream = main.join("room", b"", [0.0; 3]).await.expect("let in");
         world.enter(main, &stream).await
-    }
-}
-
-impl World {
-    /// A server below this gateway; tokens of customers reach it only through that.
-    pub(crate) async fn below(gateway: &Gateway) -> Self {
-        let certificate =
-            SelfSigned::new(&["127.0.0.1".parse().expect("an address")]).expect("a certificate");
-        let files = certificate.files();
-        let text = format!(
-            "public_address = \"127.0.0.1:1\"\n\
-             [supervisor]\nurl = {:?}\nreport_interval = 300\nno_warmup = true\n\
-             [http]\nbinding = \"127.0.0.1:0\"\ncertificate_file = {:?}\nprivatekey_file = {:?}\n\
-             webrtc_binding = \"127.0.0.1:0\"\nshards = 1\n[metrics]\nbinding = \"127.0.0.1:0\"\n",
-            gateway.internal_url, files.certificate_file, files.privatekey_file,
-        );
-        let settings = sfu::settle(Path::new("test"), &text, Default::default()).await;
-        let unused = AccessKey::from_random(&[1; 31]).key_pair();
-        Self::of(
-            settings.expect("settings"),
-            unused,
-            certificate,
-            Duration::ZERO,
-        )
-        .await
     }
 }
 

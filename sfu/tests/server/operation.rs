@@ -1,11 +1,9 @@
 //! The server as an operator and a moderator meet it: its end, and what a gateway orders.
 
-use std::{path::Path, time::Duration};
+use std::time::Duration;
 
-use gateway_api::AccessKey;
 use rmpv::Value;
 use serde_json::json;
-use sfu::SelfSigned;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::{
@@ -111,7 +109,7 @@ async fn has_to_leave(member: &mut Member, reason: &str, since: Instant) -> Dura
 #[tokio::test(flavor = "multi_thread")]
 async fn orders_of_a_moderator_take_effect_at_once() {
     let gateway = Gateway::start().await;
-    let world = World::below(&gateway).await;
+    let world = World::below(&gateway.internal_url).await;
     let mut alice = gateway.member(&world, "alice").await;
     let mut bob = gateway.member(&world, "bob").await;
     let (_, token_of_bob) = gateway.connect("bob").await;
@@ -168,7 +166,7 @@ async fn orders_of_a_moderator_take_effect_at_once() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_call_outlives_the_gateway_and_is_moderated_by_the_next() {
     let mut gateway = Gateway::start().await;
-    let world = World::below(&gateway).await;
+    let world = World::below(&gateway.internal_url).await;
     let mut alice = gateway.member(&world, "alice").await;
     let mut bob = gateway.member(&world, "bob").await;
     gateway.kill();

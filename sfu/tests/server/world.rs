@@ -56,6 +56,29 @@ impl World {
         Self::of(config, key, certificate, drain).await
     }
 
+    /// A server below the gateway whose internal address this is; tokens of customers reach it only through that.
+    pub(crate) async fn below(gateway: &str) -> Self {
+        let certificate =
+            SelfSigned::new(&["127.0.0.1".parse().expect("an address")]).expect("a certificate");
+        let files = certificate.files();
+        let text = format!(
+            "public_address = \"127.0.0.1:1\"\n\
+             [supervisor]\nurl = {:?}\nreport_interval = 300\nno_warmup = true\n\
+             [http]\nbinding = \"127.0.0.1:0\"\ncertificate_file = {:?}\nprivatekey_file = {:?}\n\
+             webrtc_binding = \"127.0.0.1:0\"\nshards = 1\n[metrics]\nbinding = \"127.0.0.1:0\"\n",
+            gateway, files.certificate_file, files.privatekey_file,
+        );
+        let settings = sfu::settle(Path::new("test"), &text, Default::default()).await;
+        let unused = AccessKey::from_random(&[1; 31]).key_pair();
+        Self::of(
+            settings.expect("settings"),
+            unused,
+            certificate,
+            Duration::ZERO,
+        )
+        .await
+    }
+
     /// A server with these settings and this certificate, which takes tokens of this key.
     pub(crate) async fn of(
         config: Config,

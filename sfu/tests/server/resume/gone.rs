@@ -82,7 +82,7 @@ async fn the_end_of_the_server_waits_for_nobody_who_is_lost() {
 #[tokio::test(flavor = "multi_thread")]
 async fn whoever_is_banned_while_it_is_lost_leaves_at_once() {
     let gateway = Gateway::start().await;
-    let world = World::below(&gateway).await;
+    let world = World::below(&gateway.internal_url).await;
     let mut alice = gateway.member(&world, "alice").await;
     let lost = async || {
         let (_, token) = gateway.connect("bob").await;
