@@ -138,7 +138,7 @@ mod tests {
         assert_eq!(mutes.concerning(now, &room("a"), "carol"), []);
         assert_eq!(
             mutes.concerning(now, &room("a"), "alice"),
-            [for_one.clone()]
+            std::slice::from_ref(&for_one)
         );
         assert_eq!(mutes.concerning(end, &room("a"), "bob"), [for_one]);
         let shorter = mute("bob", None, now + Duration::from_secs(1));
