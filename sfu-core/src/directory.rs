@@ -249,7 +249,8 @@ impl Directory {
         customer: &str,
         time: Duration,
     ) -> Result<(RoomNumber, Arc<str>), Refusal> {
-        if self.is_closing {
+        // Those who are in may stay for a while, and are somewhere.
+        if self.is_closing && !self.rooms.contains_key(room) {
             return Err(Refusal::Closing);
         }
         if self.bans.is_closed(now, room) {
@@ -561,7 +562,10 @@ mod tests {
             directory.govern(now, &room("a"), "acme", minute),
             Err(Refusal::Closed)
         );
+        let (number, _) = directory.govern(now, &room("c"), "acme", minute).unwrap();
         directory.begin_closing();
+        let again = directory.govern(now, &room("c"), "acme", minute);
+        assert_eq!(again.map(|(number, _)| number), Ok(number));
         assert_eq!(
             directory.govern(now, &room("b"), "acme", minute),
             Err(Refusal::Closing)

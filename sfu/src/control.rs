@@ -83,6 +83,8 @@ pub(crate) struct Control {
     pub(crate) stays: Stays,
     pub(crate) strangers: Arc<Semaphore>,
     shards: Vec<Arc<Inbox>>,
+    /// Of each shard: who holds it says what the directory remembers of users, and says it to the shard.
+    directions: Vec<tokio::sync::Mutex<()>>,
     last_client: AtomicU64,
     phase: watch::Sender<Phase>,
 }
@@ -106,6 +108,7 @@ impl Control {
             tickets: Tickets::default(),
             stays: Stays::default(),
             strangers: Arc::new(Semaphore::new(STRANGERS_MAX)),
+            directions: shards.iter().map(|_| Default::default()).collect(),
             shards,
             last_client: AtomicU64::new(0),
             phase: watch::Sender::new(Phase::Serving),

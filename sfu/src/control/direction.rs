@@ -12,7 +12,7 @@ use sfu_core::{
 use tokio::sync::oneshot;
 
 use super::Control;
-use crate::shard::{DirectRequest, Request};
+use crate::shard::{DirectRequest, Overloaded, Request};
 
 /// How long a room without peers stays what its game server has made of it, after the server's last word: longer than a game
 /// server takes to start again, or players to come.
@@ -69,8 +69,8 @@ pub(crate) enum DirectionError {
     Refused(#[from] Refusal),
     #[error(transparent)]
     TooManyMutes(#[from] TooManyMutes),
-    #[error("the server is overloaded")]
-    Overloaded,
+    #[error(transparent)]
+    Overloaded(#[from] Overloaded),
 }
 
 impl Control {
@@ -85,6 +85,8 @@ impl Control {
         direction: Direction,
     ) -> Result<Directed, DirectionError> {
         let now = Instant::now();
+        let shard = self.shard_of(key);
+        let order = self.directions[shard.index()].lock().await;
         let remembered = self.remember(now, key, customer, &direction)?;
         let Some((room, kept)) = remembered else {
             // Nobody is there whom it concerns now.
@@ -102,10 +104,51 @@ impl Control {
             directive: directive(now, direction),
             done: Some(done),
         };
-        let shard = self.shard(self.shard_of(key));
-        let submitted = shard.submit(Request::Direct(Box::new(request))).await;
-        submitted.map_err(|_| DirectionError::Overloaded)?;
-        is_done.await.map_err(|_| DirectionError::Overloaded)
+        let request = Request::Direct(Box::new(request));
+        let submitted = self.shard(shard).submit(request).await;
+        drop(order);
+        submitted?;
+        is_done
+            .await
+            .map_err(|_| DirectionError::Overloaded(Overloaded))
+    }
+
+    /// A user has come into a room: its shard is told what was said of the user before.
+    ///
+    /// # Errors
+    /// [`Overloaded`].
+    pub(crate) async fn direct_newcomer(
+        &self,
+        key: &RoomKey,
+        room: RoomNumber,
+        user_id: &str,
+    ) -> Result<(), Overloaded> {
+        // What is said from now on finds the user in the room.
+        if self.mutes_of(key, user_id).is_empty() {
+            return Ok(());
+        }
+        let shard = self.shard_of(key);
+        let _order = self.directions[shard.index()].lock().await;
+        let mutes = self.mutes_of(key, user_id).into_iter();
+        let directive = Directive {
+            mutes: mutes
+                .map(|it| (pair(it.user_id, it.listener_id), it.end))
+                .collect(),
+            ..Directive::default()
+        };
+        let request = DirectRequest {
+            room,
+            kept: None,
+            directive,
+            done: None,
+        };
+        let request = Request::Direct(Box::new(request));
+        self.shard(shard).submit(request).await
+    }
+
+    fn mutes_of(&self, key: &RoomKey, user_id: &str) -> Vec<Mute> {
+        let directory = self.directory();
+        directory.mutes_concerning(Instant::now(), key, user_id)
     }
 
     /// What has to hold for whoever comes later. Gives the room, if there is one, and whose it is if it is kept.
@@ -136,19 +179,6 @@ impl Control {
             Some((room, customer)) => Some((room, Some(customer))),
             None => directory.room(key).map(|room| (room, None)),
         })
-    }
-
-    /// What was said of a user before it came in.
-    pub(crate) fn mutes_of(&self, key: &RoomKey, user_id: &str) -> Directive {
-        let directory = self.directory();
-        let mutes = directory.mutes_concerning(Instant::now(), key, user_id);
-        Directive {
-            mutes: mutes
-                .into_iter()
-                .map(|it| (pair(it.user_id, it.listener_id), it.end))
-                .collect(),
-            ..Directive::default()
-        }
     }
 
     /// Ends rooms that nobody is in and whose game server says nothing any more. Does not end by itself.

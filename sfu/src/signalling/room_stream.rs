@@ -138,19 +138,10 @@ impl RoomStream {
                 .stays
                 .begin(key.clone(), stay, self.client.seat.id);
         }
-        // What was said of the user before; what is said from now on finds the peer in its room.
-        let directive = self.control.mutes_of(&self.stay.room, &self.stay.user_id);
-        if !directive.mutes.is_empty() {
-            let direct = shard::DirectRequest {
-                room: self.place.room,
-                kept: None,
-                directive,
-                done: None,
-            };
-            self.shard()
-                .submit(shard::Request::Direct(Box::new(direct)))
-                .await?;
-        }
+        let (key, user_id) = (&self.stay.room, &self.stay.user_id);
+        self.control
+            .direct_newcomer(key, self.place.room, user_id)
+            .await?;
         // Whoever was banned on the way in may have come in after the order to leave.
         if self.control.directory().must_leave(self.place.peer) {
             let remove = shard::Request::Remove {

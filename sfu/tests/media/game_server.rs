@@ -333,3 +333,25 @@ async fn a_moderator_mutes_through_the_gateway() {
     timeout(PATIENCE, heard).await.expect("bob hears her");
     world.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn while_the_server_drains_those_inside_are_still_moved() {
+    let mut world = World::start_draining("", PATIENCE).await;
+    let mut alice = world.caller("lobby", "alice").await;
+    let bob = world.caller("lobby", "bob").await;
+    let game_server = world.game_server("lobby");
+    let apart = json!({"positions": {"alice": [0, 0], "bob": [5, 0]}});
+    assert_eq!(game_server.says(apart).await, 2);
+    world.end();
+    timeout(PATIENCE, async { while world.readiness().await != 503 {} })
+        .await
+        .expect("it drains");
+    let together = json!({"positions": {"bob": [0.5, 0]}});
+    assert_eq!(game_server.says(together).await, 1);
+    alice.is_heard_by(&[&bob]).await;
+    let another = world.game_server("another");
+    let (status, answer) = another.post(r#"{"positions": {}}"#).await;
+    assert_eq!(status, 503, "{answer}");
+    world.hurry();
+    world.stop().await;
+}
