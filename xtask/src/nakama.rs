@@ -40,6 +40,15 @@ const SERVER: &str = "tests/nakama/server";
 const NAKAMA: &str = "github.com/heroiclabs/nakama/v3";
 const COMMON: &str = "github.com/heroiclabs/nakama-common";
 
+/// In a Nakama, and in the stand-in, which has a newer nakama-common and counts how often a callback is invoked.
+pub(crate) fn test_everywhere() -> Result<()> {
+    for stand_in in [false, true] {
+        let program = None;
+        test(&Options { program, stand_in })?;
+    }
+    Ok(())
+}
+
 /// Runs all parts, each even if one before it has failed.
 pub(crate) fn test(options: &Options) -> Result<()> {
     let host = host(options)?;
