@@ -53,7 +53,9 @@ pub(crate) fn test_everywhere() -> Result<()> {
 pub(crate) fn test(options: &Options) -> Result<()> {
     let host = host(options)?;
     let program = host.program();
-    program.check(MODULE)?;
+    for folder in [MODULE, TESTS] {
+        program.check(folder)?;
+    }
     let modules = Modules {
         fleet: program.plugin(MODULE, ".", "bifrost")?,
         rpcs: program.plugin(TESTS, "./rpcs", "fleet-rpcs")?,

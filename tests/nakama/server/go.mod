@@ -1,3 +1,4 @@
+// The Nakama that the modules are tried in, built by `cargo xtask nakama`. Its dependencies are at its own versions.
 module bifrost/tests/nakama/server
 
 go 1.25.0
