@@ -5,7 +5,7 @@ use std::{fs, path::Path, process::Command};
 use anyhow::{Context as _, Result, bail};
 
 use crate::{
-    interop, matches, odin_web, page,
+    interop, matches, nakama, odin_web, page,
     process::{Running, cargo, free_address, root, run, say, target_dir},
     python, tokens,
 };
@@ -21,7 +21,8 @@ pub(crate) fn test() -> Result<()> {
     tokens::interop_tokens()?;
     interop::gateway(Some(interop::GATEWAY_TEST_PROFILES))?;
     odin_web::test()?;
-    page::interop()
+    page::interop()?;
+    nakama::test_everywhere()
 }
 
 pub(crate) fn ci() -> Result<()> {

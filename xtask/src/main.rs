@@ -34,7 +34,7 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Task {
-    /// All tests: the workspace's own, then the simulator against the Fleet document
+    /// All tests: the workspace's own, then those with programs, clients and cases of others
     Test,
     /// What CI runs: formatting, lints, documentation, then `test`
     Ci,

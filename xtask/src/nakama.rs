@@ -2,6 +2,7 @@
 
 mod host;
 mod postgres;
+mod server;
 
 use std::{
     io::{BufRead as _, BufReader, Write as _},
@@ -15,14 +16,14 @@ use serde_json::{Value, json};
 
 use self::host::{Host, Modules, Settings};
 use crate::{
-    go,
+    go::Program,
     process::{cargo, run, say, target_dir},
     voice::Voice,
 };
 
 #[derive(Args)]
 pub(crate) struct Options {
-    /// The Nakama to run; without it, the one in the PATH
+    /// The Nakama to run, built with the Go that is here; without it, one is built
     #[arg(long, value_name = "FILE", conflicts_with = "stand_in")]
     program: Option<PathBuf>,
     /// Load the modules into tests/nakama/standin instead: no Nakama, no database, no clients
@@ -33,20 +34,31 @@ pub(crate) struct Options {
 const MODULE: &str = "integrations/nakama";
 const TESTS: &str = "tests/nakama";
 
-/// Runs both parts, the second one even if the first has failed.
+/// The Go module that names the Nakama to build, and pins all that it is built from.
+const SERVER: &str = "tests/nakama/server";
+
+const NAKAMA: &str = "github.com/heroiclabs/nakama/v3";
+const COMMON: &str = "github.com/heroiclabs/nakama-common";
+
+/// In a Nakama, and in the stand-in, which has a newer nakama-common and counts how often a callback is invoked.
+pub(crate) fn test_everywhere() -> Result<()> {
+    for stand_in in [false, true] {
+        let program = None;
+        test(&Options { program, stand_in })?;
+    }
+    Ok(())
+}
+
+/// Runs all parts, each even if one before it has failed.
 pub(crate) fn test(options: &Options) -> Result<()> {
-    let host = if options.stand_in {
-        say("STAND-IN: this run shows nothing of Nakama itself");
-        go::check(MODULE)?;
-        Host::stand_in(go::program(TESTS, "./standin", "nakama-standin")?)
-    } else {
-        let found = Host::nakama(options.program.as_deref())?;
-        go::check(MODULE)?;
-        found
-    };
+    let host = host(options)?;
+    let program = host.program();
+    for folder in [MODULE, TESTS] {
+        program.check(folder)?;
+    }
     let modules = Modules {
-        fleet: go::plugin(MODULE, ".", "bifrost")?,
-        rpcs: go::plugin(TESTS, "./rpcs", "fleet-rpcs")?,
+        fleet: program.plugin(MODULE, ".", "bifrost")?,
+        rpcs: program.plugin(TESTS, "./rpcs", "fleet-rpcs")?,
     };
     run(cargo(&["build", "--locked", "-p", "bifrost"]).args([
         "-p",
@@ -56,6 +68,7 @@ pub(crate) fn test(options: &Options) -> Result<()> {
         "--bin",
         "nakama-check",
     ]))?;
+    let refusal = host.refuses_to_start(&modules);
     let cases = check(&host, &modules, &mut checker("cases")).context("the bridge cases");
     let voice = Voice::start()?;
     let mut live = checker("live");
@@ -63,7 +76,24 @@ pub(crate) fn test(options: &Options) -> Result<()> {
     live.args(["--certificate-file", voice.text("certificate_file")?]);
     live.env("ODIN_ACCESS_KEY", voice.text("access_key")?);
     let live = check(&host, &modules, &mut live).context("creates, matches and voice");
-    cases.and(live)
+    refusal.and(cases).and(live)
+}
+
+fn host(options: &Options) -> Result<Host> {
+    let host = match &options.program {
+        _ if options.stand_in => {
+            say("STAND-IN: this run shows nothing of Nakama itself");
+            Host::StandIn(Program::build(TESTS, "./standin", "nakama-standin")?)
+        }
+        Some(path) => Host::Nakama(Program::existing(path)?),
+        None => Host::Nakama(Program::build(SERVER, NAKAMA, "nakama")?),
+    };
+    let version = |module| host.program().version(module).unwrap_or("of a folder");
+    let (nakama, common) = (version(NAKAMA), version(COMMON));
+    if !options.stand_in {
+        say(&format!("Nakama {nakama}, nakama-common {common}"));
+    }
+    Ok(host)
 }
 
 fn checker(part: &str) -> Command {
@@ -85,7 +115,7 @@ fn check(host: &Host, modules: &Modules, command: &mut Command) -> Result<()> {
     let running = host.start(modules, &settings)?;
     let place = json!({
         "nakama": running.address(),
-        "http_key": host::HTTP_KEY,
+        "http_key": server::HTTP_KEY,
         "players": running.players()?,
     });
     writeln!(checking.input, "{place}")?;

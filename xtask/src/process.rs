@@ -134,6 +134,10 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
+        // Once it has ended, its id may be another's.
+        if matches!(self.child.try_wait(), Ok(Some(_))) {
+            return;
+        }
         let pid = self.child.id().to_string();
         let _ = Command::new("kill").args(["-TERM", &pid]).status();
         let asked = Instant::now();

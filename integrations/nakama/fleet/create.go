@@ -20,11 +20,15 @@ const (
 
 var errTooLate = errors.New("create timeout")
 
+func (f *fleetManager) request(maxPlayers int, userIds []string, userLatencies []runtime.FleetUserLatencies, metadata map[string]any) *instanceRequest {
+	return &instanceRequest{maxPlayers, userIds, latencies(userLatencies), metadata, f.settings.Voice, f.settings.Selectors}
+}
+
 // begin asks for an instance and returns the operation's id. Nothing has begun, and the callback is never invoked, when
 // it returns an error; otherwise the callback is invoked once, whatever happens.
 //
 // A bridge that cannot be reached has not refused: the work goes on in the background, under the same idempotency key.
-func (f *FleetManager) begin(ctx context.Context, request *instanceRequest, callback runtime.FmCreateCallbackFn) (string, error) {
+func (f *fleetManager) begin(ctx context.Context, request *instanceRequest, callback runtime.FmCreateCallbackFn) (string, error) {
 	if f.callback == nil {
 		return "", runtime.NewError("bifrost: the fleet manager is not registered", codeInternal)
 	}
@@ -59,7 +63,7 @@ func (f *FleetManager) begin(ctx context.Context, request *instanceRequest, call
 }
 
 // finish waits for the end of an operation and tells it. The caller of Create is long gone.
-func (f *FleetManager) finish(key string, request *instanceRequest, begun *operation) {
+func (f *fleetManager) finish(key string, request *instanceRequest, begun *operation) {
 	ctx, stop := context.WithTimeoutCause(context.Background(), f.settings.CreateTimeout, errTooLate)
 	defer stop()
 	done, err := f.settle(ctx, key, request, begun)
@@ -83,7 +87,7 @@ func (f *FleetManager) finish(key string, request *instanceRequest, begun *opera
 
 // settle returns the operation once it is over. When the time is up it is cancelled, so that no server runs that nobody
 // knows of; one that ended just then counts as ended.
-func (f *FleetManager) settle(ctx context.Context, key string, request *instanceRequest, current *operation) (*operation, error) {
+func (f *fleetManager) settle(ctx context.Context, key string, request *instanceRequest, current *operation) (*operation, error) {
 	for attempt := 0; ; attempt++ {
 		if current != nil && current.State != statePending {
 			return current, nil
@@ -111,7 +115,7 @@ func (f *FleetManager) settle(ctx context.Context, key string, request *instance
 }
 
 // giveUp cancels an operation whose time is up.
-func (f *FleetManager) giveUp(key string, request *instanceRequest, current *operation) (*operation, error) {
+func (f *fleetManager) giveUp(key string, request *instanceRequest, current *operation) (*operation, error) {
 	ctx, stop := context.WithTimeout(context.Background(), cancelAttempts*f.settings.Timeout)
 	defer stop()
 	var err error
@@ -140,7 +144,7 @@ func (f *FleetManager) giveUp(key string, request *instanceRequest, current *ope
 
 // succeed tells of a new instance. What the fleet and the voice gateway say of it is worth a moment, and not worth the
 // instance: players can be sent there without.
-func (f *FleetManager) succeed(key string, request *instanceRequest, done *operation) {
+func (f *fleetManager) succeed(key string, request *instanceRequest, done *operation) {
 	ctx, stop := context.WithTimeout(context.Background(), f.settings.Timeout)
 	defer stop()
 	if done.Instance == nil {
@@ -173,7 +177,7 @@ func (f *FleetManager) succeed(key string, request *instanceRequest, done *opera
 	f.callback.InvokeCallback(key, runtime.CreateSuccess, instance, sessions, metadata, nil)
 }
 
-func (f *FleetManager) fail(key string, status runtime.FmCreateStatus, err error) {
+func (f *fleetManager) fail(key string, status runtime.FmCreateStatus, err error) {
 	f.logger.Warn("bifrost: create %s failed: %v", key, err)
 	f.callback.InvokeCallback(key, status, nil, nil, nil, err)
 }

@@ -1,5 +1,3 @@
-//go:build !nakama_common_before_1_46
-
 package fleet
 
 import (
@@ -34,7 +32,7 @@ func problemOf(kind string) string { return `{"kind":"` + kind + `","detail":"in
 
 // ground is a fleet manager whose pauses take no time, registered with callbacks that are counted.
 type ground struct {
-	*FleetManager
+	*fleetManager
 	bridge  *scripted
 	handler *callbacks
 	told    chan invoked
@@ -42,7 +40,7 @@ type ground struct {
 
 func newGround(t *testing.T, answers map[string][]answer) *ground {
 	bridge := newBridge(t, answers)
-	made := &ground{New(silent{}, bridge.settings()), bridge, &callbacks{}, make(chan invoked, 10)}
+	made := &ground{newFleetManager(silent{}, bridge.settings()), bridge, &callbacks{}, make(chan invoked, 10)}
 	made.wait = func(ctx context.Context, attempt int) error { return ctx.Err() }
 	if err := made.Init(nil, made.handler); err != nil {
 		t.Fatal(err)
@@ -52,7 +50,7 @@ func newGround(t *testing.T, answers map[string][]answer) *ground {
 
 func (g *ground) create(users ...string) (map[string]string, error) {
 	near := []runtime.FleetUserLatencies{{UserId: "u", LatencyInMilliseconds: 12.5, RegionIdentifier: "europe"}}
-	return g.Create(context.Background(), 4, users, near, map[string]any{"mode": "duel"}, func(status runtime.FmCreateStatus, instance *runtime.InstanceInfo, sessions []*runtime.SessionInfo, metadata map[string]any, err error) {
+	return toldAtOnce{g.fleetManager}.Create(context.Background(), 4, users, near, map[string]any{"mode": "duel"}, func(status runtime.FmCreateStatus, instance *runtime.InstanceInfo, sessions []*runtime.SessionInfo, metadata map[string]any, err error) {
 		g.told <- invoked{status, instance, sessions, metadata, err}
 	})
 }
@@ -101,6 +99,24 @@ func TestCreateTellsOfANewInstanceOnce(t *testing.T) {
 	}
 	if call.key != "callback-1" || !reflect.DeepEqual(call.body, want) {
 		t.Errorf("%s, %v", call.key, call.body)
+	}
+}
+
+func TestCreateIsTheSameInTheShapeBeforeOperationIDs(t *testing.T) {
+	g := newGround(t, map[string][]answer{createCall: {{202, pending}, {501, problemOf("unimplemented")}}, lookCall: {{200, succeeded}}, readCall: {{200, instance101}}})
+	create := func() error {
+		return toldLater{g.fleetManager}.Create(context.Background(), 4, []string{"u"}, nil, nil, func(status runtime.FmCreateStatus, instance *runtime.InstanceInfo, sessions []*runtime.SessionInfo, metadata map[string]any, err error) {
+			g.told <- invoked{status, instance, sessions, metadata, err}
+		})
+	}
+	if err := create(); err != nil {
+		t.Fatal(err)
+	}
+	if told := g.end(t); told.status != runtime.CreateSuccess || told.instance.Id != "101" || len(told.sessions) != 1 {
+		t.Errorf("%+v", told)
+	}
+	if err := create(); err == nil || !strings.HasPrefix(err.Error(), "unimplemented: ") {
+		t.Errorf("%v", err)
 	}
 }
 

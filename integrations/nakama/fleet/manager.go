@@ -10,9 +10,9 @@ import (
 // pendingMax bounds the Creates that are under way at once; each holds a goroutine and asks the bridge now and then.
 const pendingMax = 1024
 
-// FleetManager is Nakama's fleet on a Bifrost bridge. Its errors are *runtime.Error, and their text begins with the
-// bridge's kind: "not_found: …".
-type FleetManager struct {
+// fleetManager is Nakama's fleet on a Bifrost bridge, all but Create. Its errors are *runtime.Error, and their text begins
+// with the bridge's kind: "not_found: …".
+type fleetManager struct {
 	bridge   *client
 	settings Settings
 	logger   runtime.Logger
@@ -22,11 +22,14 @@ type FleetManager struct {
 	wait    func(ctx context.Context, attempt int) error
 }
 
-var _ runtime.FleetManagerInitializer = (*FleetManager)(nil)
+// New makes a fleet manager that is not registered yet. An error means that this module does not know the fleet managers
+// of the nakama-common that it is built with.
+func New(logger runtime.Logger, settings Settings) (runtime.FleetManagerInitializer, error) {
+	return shaped(newFleetManager(logger, settings))
+}
 
-// New makes a fleet manager that is not registered yet.
-func New(logger runtime.Logger, settings Settings) *FleetManager {
-	return &FleetManager{
+func newFleetManager(logger runtime.Logger, settings Settings) *fleetManager {
+	return &fleetManager{
 		bridge:   newClient(settings),
 		settings: settings,
 		logger:   logger,
@@ -43,7 +46,11 @@ func Register(ctx context.Context, logger runtime.Logger, initializer runtime.In
 	if err != nil {
 		return err
 	}
-	if err := initializer.RegisterFleetManager(New(logger, settings)); err != nil {
+	made, err := New(logger, settings)
+	if err != nil {
+		return err
+	}
+	if err := initializer.RegisterFleetManager(made); err != nil {
 		return err
 	}
 	logger.Info("bifrost: game servers come from the bridge at %s", settings.BridgeURL)
@@ -51,7 +58,7 @@ func Register(ctx context.Context, logger runtime.Logger, initializer runtime.In
 }
 
 // Init is called by Nakama when the fleet manager is registered.
-func (f *FleetManager) Init(_ runtime.NakamaModule, callbackHandler runtime.FmCallbackHandler) error {
+func (f *fleetManager) Init(_ runtime.NakamaModule, callbackHandler runtime.FmCallbackHandler) error {
 	if callbackHandler == nil {
 		return errors.New("bifrost: Nakama gives no callback handler")
 	}
@@ -60,30 +67,30 @@ func (f *FleetManager) Init(_ runtime.NakamaModule, callbackHandler runtime.FmCa
 }
 
 // Get asks the Fleet for one instance, through the bridge.
-func (f *FleetManager) Get(ctx context.Context, id string) (*runtime.InstanceInfo, error) {
+func (f *fleetManager) Get(ctx context.Context, id string) (*runtime.InstanceInfo, error) {
 	instance, err := f.bridge.get(ctx, id)
 	return instance, toRuntime(err)
 }
 
 // List gives a page of instances. The query is the JSON of ODIN's guide: Metadata, Status, Location. A page may be empty
 // while the cursor is not.
-func (f *FleetManager) List(ctx context.Context, query string, limit int, previousCursor string) ([]*runtime.InstanceInfo, string, error) {
+func (f *fleetManager) List(ctx context.Context, query string, limit int, previousCursor string) ([]*runtime.InstanceInfo, string, error) {
 	instances, cursor, err := f.bridge.list(ctx, query, limit, previousCursor)
 	return instances, cursor, toRuntime(err)
 }
 
 // Join reserves seats in the match that runs on an instance, all or none.
-func (f *FleetManager) Join(ctx context.Context, id string, userIds []string, metadata map[string]string) (*runtime.JoinInfo, error) {
+func (f *fleetManager) Join(ctx context.Context, id string, userIds []string, metadata map[string]string) (*runtime.JoinInfo, error) {
 	joined, err := f.bridge.join(ctx, id, userIds, metadata)
 	return joined, toRuntime(err)
 }
 
 // Update sets the number of players and merges metadata.
-func (f *FleetManager) Update(ctx context.Context, id string, playerCount int, metadata map[string]any) error {
+func (f *fleetManager) Update(ctx context.Context, id string, playerCount int, metadata map[string]any) error {
 	return toRuntime(f.bridge.update(ctx, id, playerCount, metadata))
 }
 
 // Delete ends the match that runs on an instance and stops its server.
-func (f *FleetManager) Delete(ctx context.Context, id string) error {
+func (f *fleetManager) Delete(ctx context.Context, id string) error {
 	return toRuntime(f.bridge.delete(ctx, id))
 }

@@ -23,7 +23,7 @@ func TestEachCallIsTheBridges(t *testing.T) {
 		"POST /v1/instances/101/sessions": {{200, `{"instance_info":` + instance101 + `,"session_info":[{"user_id":"u","session_id":"s"}]}`}},
 		"GET /v1/instances/..%2F101%3Fa":  {{404, `{"kind":"not_found","detail":"no such instance"}`}},
 	})
-	manager, ctx := New(silent{}, bridge.settings()), context.Background()
+	manager, ctx := newFleetManager(silent{}, bridge.settings()), context.Background()
 
 	instance, err := manager.Get(ctx, "101")
 	if err != nil || instance.Id != "101" || instance.ConnectionInfo.Port != 31001 || instance.PlayerCount != 3 || instance.CreateTime.IsZero() {
@@ -84,7 +84,7 @@ func TestAnErrorCarriesWhatTheBridgeSaid(t *testing.T) {
 	}
 	for _, one := range cases {
 		bridge := newBridge(t, map[string][]answer{"GET /v1/instances/101": {one.answer}})
-		_, err := New(silent{}, bridge.settings()).Get(context.Background(), "101")
+		_, err := newFleetManager(silent{}, bridge.settings()).Get(context.Background(), "101")
 		var told *runtime.Error
 		if !errors.As(err, &told) || told.Code != one.code || told.Message != one.text {
 			t.Errorf("%v: %#v", one.answer, err)
@@ -97,18 +97,18 @@ func TestAnErrorCarriesWhatTheBridgeSaid(t *testing.T) {
 
 func TestABridgeThatIsSilentOrEndlessIsAnError(t *testing.T) {
 	silence := newBridge(t, map[string][]answer{"GET /v1/instances/101": {{0, ""}}})
-	_, err := New(silent{}, silence.settings()).Get(context.Background(), "101")
+	_, err := newFleetManager(silent{}, silence.settings()).Get(context.Background(), "101")
 	if err == nil || !strings.HasPrefix(err.Error(), "unavailable: the bridge does not answer") || strings.Contains(err.Error(), "101") {
 		t.Errorf("%v", err)
 	}
 	endless := newBridge(t, map[string][]answer{"GET /v1/instances/101": {{200, strings.Repeat(" ", answerBytesMax+1)}}})
-	_, err = New(silent{}, endless.settings()).Get(context.Background(), "101")
+	_, err = newFleetManager(silent{}, endless.settings()).Get(context.Background(), "101")
 	if err == nil || !strings.HasPrefix(err.Error(), "bad_response: ") {
 		t.Errorf("%v", err)
 	}
 	ctx, stop := context.WithTimeout(context.Background(), time.Nanosecond)
 	defer stop()
-	if _, err = New(silent{}, endless.settings()).Get(ctx, "101"); err == nil {
+	if _, err = newFleetManager(silent{}, endless.settings()).Get(ctx, "101"); err == nil {
 		t.Error("the caller's deadline is not heard")
 	}
 }

@@ -30,7 +30,12 @@ function bifrostMatchmakerMatched(ctx, logger, nk, matches) {
   try {
     made = bifrostMakeMatch(settings, logger, nk, request);
   } catch (problem) {
-    logger.error('bifrost: no match for %d players: %s', request.players.length, bifrostWords(problem));
+    if (problem.kind === 'exhausted') {
+      // More players than servers is no fault of anything.
+      logger.warn('bifrost: no match for %d players: %s', request.players.length, bifrostWords(problem));
+    } else {
+      logger.error('bifrost: no match for %d players: %s', request.players.length, bifrostWords(problem));
+    }
     bifrostNotify(logger, nk, request.players.map(function (player) {
       return bifrostNotification(player.user_id, 'bifrost.no_match', BIFROST_NO_MATCH, { kind: problem.kind || 'internal' });
     }));

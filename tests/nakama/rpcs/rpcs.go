@@ -45,6 +45,16 @@ type call = func(ctx context.Context, fleet fleetManager, args arguments) (any, 
 
 type fleetManager = runtime.FleetManagerInitializer
 
+// tellsAtOnce is Create since nakama-common 1.46, tellsLater before.
+type (
+	tellsAtOnce interface {
+		Create(context.Context, int, []string, []runtime.FleetUserLatencies, map[string]any, runtime.FmCreateCallbackFn) (map[string]string, error)
+	}
+	tellsLater interface {
+		Create(context.Context, int, []string, []runtime.FleetUserLatencies, map[string]any, runtime.FmCreateCallbackFn) error
+	}
+)
+
 // InitModule is called by Nakama when it loads the module.
 func InitModule(_ context.Context, _ runtime.Logger, _ *sql.DB, _ runtime.NakamaModule, initializer runtime.Initializer) error {
 	made := &creates{told: map[string][]told{}}
@@ -108,7 +118,7 @@ func (c *creates) create(ctx context.Context, fleet fleetManager, args arguments
 	name := strconv.Itoa(len(c.told))
 	c.told[name] = []told{}
 	c.mutex.Unlock()
-	begun, err := fleet.Create(ctx, args.MaxPlayers, args.UserIDs, args.Latencies, args.Metadata, func(status runtime.FmCreateStatus, instance *runtime.InstanceInfo, sessions []*runtime.SessionInfo, metadata map[string]any, err error) {
+	callback := func(status runtime.FmCreateStatus, instance *runtime.InstanceInfo, sessions []*runtime.SessionInfo, metadata map[string]any, err error) {
 		one := told{Status: status, Instance: instance, Sessions: sessions, Metadata: metadata}
 		if err != nil {
 			one.Error = err.Error()
@@ -116,7 +126,18 @@ func (c *creates) create(ctx context.Context, fleet fleetManager, args arguments
 		c.mutex.Lock()
 		defer c.mutex.Unlock()
 		c.told[name] = append(c.told[name], one)
-	})
+	}
+	var begun map[string]string
+	var err error
+	// Whichever shape Create has in the nakama-common built with.
+	switch shape := any(fleet).(type) {
+	case tellsAtOnce:
+		begun, err = shape.Create(ctx, args.MaxPlayers, args.UserIDs, args.Latencies, args.Metadata, callback)
+	case tellsLater:
+		err = shape.Create(ctx, args.MaxPlayers, args.UserIDs, args.Latencies, args.Metadata, callback)
+	default:
+		err = runtime.NewError("the fleet manager's Create is not known", 13)
+	}
 	return map[string]any{"create": name, "begun": begun}, err
 }
 

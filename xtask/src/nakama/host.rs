@@ -1,9 +1,7 @@
 //! What the modules are loaded into: a Nakama, or what stands in for it.
 
 use std::{
-    env, fs,
     io::{BufRead as _, BufReader},
-    net::{Ipv4Addr, SocketAddr, TcpListener},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
 };
@@ -11,22 +9,14 @@ use std::{
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
 
-use super::postgres::Postgres;
+use super::server::{HTTP_KEY, SERVER_KEY, Server};
 use crate::{
+    go::Program,
     node,
-    process::{Running, root, run, say, target_dir},
+    process::{root, say},
 };
 
-/// What calls of RPCs must show.
-pub(super) const HTTP_KEY: &str = "nakama-test-http-key";
-
-/// What clients must show.
-const SERVER_KEY: &str = "nakama-test-server-key";
-
 const SCRIPT: &str = "integrations/nakama/javascript/bifrost.js";
-
-/// How often two free ports side by side are looked for.
-const PORT_ATTEMPTS: usize = 50;
 
 /// The Go modules.
 pub(super) struct Modules {
@@ -54,66 +44,77 @@ impl Settings {
 
 /// Something that can load modules.
 pub(super) enum Host {
-    Nakama(PathBuf),
-    StandIn(PathBuf),
+    Nakama(Program),
+    StandIn(Program),
 }
 
 /// It runs, with the modules in it.
 pub(super) enum RunningHost {
-    Nakama {
-        _nakama: Running,
-        _postgres: Postgres,
-        api: SocketAddr,
-    },
-    StandIn {
-        child: Child,
-        address: String,
-    },
+    Nakama(Server),
+    StandIn { child: Child, address: String },
 }
 
 impl Host {
-    pub(super) fn stand_in(program: PathBuf) -> Self {
-        Self::StandIn(program)
-    }
-
-    /// This Nakama, or the one in the PATH.
-    pub(super) fn nakama(program: Option<&Path>) -> Result<Self> {
-        let program = program.map_or_else(|| PathBuf::from("nakama"), Path::to_path_buf);
-        match Command::new(&program).arg("--version").output() {
-            Ok(output) if output.status.success() => {
-                let version = String::from_utf8_lossy(&output.stdout).trim().to_owned();
-                say(&format!("Nakama {version}"));
-                Ok(Self::Nakama(program))
-            }
-            Ok(output) => bail!("{} --version: {}", program.display(), output.status),
-            Err(error) => bail!(
-                "{}: {error}. Nakama is missing: build it with the Go and the nakama-common that \
-                 integrations/nakama/go.mod names (CGO_ENABLED=1 go build -trimpath github.com/heroiclabs/nakama/v3), \
-                 and name it by --program or put it into the PATH. --stand-in runs the modules without a Nakama",
-                program.display()
-            ),
+    /// What the modules must be built for.
+    pub(super) fn program(&self) -> &Program {
+        match self {
+            Self::Nakama(program) | Self::StandIn(program) => program,
         }
     }
 
     pub(super) fn start(&self, modules: &Modules, settings: &Settings) -> Result<RunningHost> {
+        let script = root().join(SCRIPT);
         match self {
-            Self::Nakama(program) => start_nakama(program, modules, settings),
-            Self::StandIn(program) => start_stand_in(program, modules, settings),
+            Self::Nakama(program) => {
+                let files = [&modules.fleet, &modules.rpcs, &script];
+                let server = Server::start(&program.path, &files, &settings.env())?;
+                Ok(RunningHost::Nakama(server))
+            }
+            Self::StandIn(program) => start_stand_in(&program.path, modules, &script, settings),
         }
+    }
+
+    /// Holds that each module keeps a Nakama from starting in which a setting is missing, and says which.
+    pub(super) fn refuses_to_start(&self, modules: &Modules) -> Result<()> {
+        let Self::Nakama(program) = self else {
+            return Ok(());
+        };
+        let settings = Settings {
+            bridge: "http://127.0.0.1:8090".to_owned(),
+            token: String::new(),
+        };
+        let script = root().join(SCRIPT);
+        // The script must be there, and Nakama begins with the other.
+        for (file, files) in [
+            (&modules.fleet, [&modules.fleet, &script].as_slice()),
+            (&script, &[&script]),
+        ] {
+            let Err(error) = Server::start(&program.path, files, &settings.env()) else {
+                bail!("{} lets Nakama start without a token", file.display());
+            };
+            let words = format!("{error:#}");
+            ensure!(
+                words.contains("bifrost: BIFROST_BRIDGE_TOKEN is missing"),
+                "{} does not say what is missing: {words}",
+                file.display()
+            );
+        }
+        say("PASS Nakama does not start without a token");
+        Ok(())
     }
 }
 
 impl RunningHost {
     pub(super) fn address(&self) -> String {
         match self {
-            Self::Nakama { api, .. } => format!("http://{api}"),
+            Self::Nakama(server) => format!("http://{}", server.api),
             Self::StandIn { address, .. } => address.clone(),
         }
     }
 
     /// The command that has two real clients matched.
     pub(super) fn players(&self) -> Result<Option<Vec<String>>> {
-        let Self::Nakama { api, .. } = self else {
+        let Self::Nakama(Server { api, .. }) = self else {
             return Ok(None);
         };
         let script = node::environment("tests/nakama/clients")?.join("matchmake.mjs");
@@ -124,13 +125,18 @@ impl RunningHost {
     }
 }
 
-fn start_stand_in(program: &Path, modules: &Modules, settings: &Settings) -> Result<RunningHost> {
+fn start_stand_in(
+    program: &Path,
+    modules: &Modules,
+    script: &Path,
+    settings: &Settings,
+) -> Result<RunningHost> {
     let mut command = Command::new(program);
     command.args(["-http-key", HTTP_KEY]);
     for module in [&modules.fleet, &modules.rpcs] {
         command.arg("-plugin").arg(module);
     }
-    command.arg("-script").arg(root().join(SCRIPT));
+    command.arg("-script").arg(script);
     for pair in settings.env() {
         command.args(["-env", &pair]);
     }
@@ -152,69 +158,4 @@ impl Drop for RunningHost {
             let _ = child.wait();
         }
     }
-}
-
-fn start_nakama(program: &Path, modules: &Modules, settings: &Settings) -> Result<RunningHost> {
-    let postgres = Postgres::start()?;
-    let folder = target_dir().join("nakama-data");
-    if folder.exists() {
-        fs::remove_dir_all(&folder)?;
-    }
-    let path = folder.join("modules");
-    fs::create_dir_all(&path)?;
-    fs::copy(&modules.fleet, path.join("bifrost.so"))?;
-    fs::copy(&modules.rpcs, path.join("fleet-rpcs.so"))?;
-    fs::copy(root().join(SCRIPT), path.join("bifrost.js"))?;
-    let (api, console) = (address_pair()?, address_pair()?);
-    ensure!(api != console, "the same port twice");
-    let file = folder.join("nakama.yml");
-    fs::write(
-        &file,
-        configuration(&folder, &postgres, api, console, settings),
-    )?;
-    let address = postgres.database();
-    run(Command::new(program).args(["migrate", "up", "--database.address", &address]))?;
-    let mut command = Command::new(program);
-    let nakama = Running::start(command.arg("--config").arg(file), api)?;
-    Ok(RunningHost::Nakama {
-        _nakama: nakama,
-        _postgres: postgres,
-        api,
-    })
-}
-
-fn configuration(
-    folder: &Path,
-    postgres: &Postgres,
-    api: SocketAddr,
-    console: SocketAddr,
-    settings: &Settings,
-) -> String {
-    let folder = env::current_dir().unwrap_or_default().join(folder);
-    let (data, modules) = (folder.display(), folder.join("modules"));
-    let (modules, database) = (modules.display(), postgres.database());
-    let env: String = settings
-        .env()
-        .iter()
-        .map(|pair| format!("    - {pair:?}\n"))
-        .collect();
-    let (ip, api, console) = (api.ip(), api.port(), console.port());
-    format!(
-        "name: bifrost-test\ndata_dir: \"{data}\"\nlogger:\n  level: warn\ndatabase:\n  address: [\"{database}\"]\n\
-         runtime:\n  path: \"{modules}\"\n  js_entrypoint: bifrost.js\n  http_key: {HTTP_KEY}\n  env:\n{env}\
-         socket:\n  address: {ip}\n  port: {api}\n  server_key: {SERVER_KEY}\n\
-         console:\n  address: {ip}\n  port: {console}\nmatchmaker:\n  interval_sec: 1\n"
-    )
-}
-
-/// A loopback address that was free a moment ago, and so was the port below it: Nakama takes that for gRPC.
-fn address_pair() -> Result<SocketAddr> {
-    for _ in 0..PORT_ATTEMPTS {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
-        let address = listener.local_addr()?;
-        if TcpListener::bind((Ipv4Addr::LOCALHOST, address.port() - 1)).is_ok() {
-            return Ok(address);
-        }
-    }
-    bail!("no two free ports side by side");
 }

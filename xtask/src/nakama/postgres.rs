@@ -7,9 +7,9 @@ use std::{
     process::Command,
 };
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 
-use crate::process::{Running, free_address, say};
+use crate::process::{Running, free_address, run, say};
 
 /// Where Debian puts its programs, by version; elsewhere they are in the PATH.
 const DEBIAN: &str = "/usr/lib/postgresql";
@@ -27,7 +27,8 @@ pub(super) struct Postgres {
 
 impl Postgres {
     pub(super) fn start() -> Result<Self> {
-        let programs = programs()?;
+        let is_root = is_root()?;
+        let programs = programs(is_root)?;
         let output = Command::new("mktemp")
             .args(["-d", "-t", "bifrost-postgres.XXXXXX"])
             .output()?;
@@ -38,7 +39,6 @@ impl Postgres {
             folder,
             address: free_address()?,
         };
-        let is_root = is_root()?;
         if is_root {
             let owner = Command::new("chown")
                 .arg(USER)
@@ -79,19 +79,37 @@ impl Drop for Postgres {
     }
 }
 
-/// The folder of the newest version that is installed.
-fn programs() -> Result<PathBuf> {
+/// The folder of its programs; where there are none, the package is installed.
+fn programs(is_root: bool) -> Result<PathBuf> {
+    if let Some(folder) = installed() {
+        return Ok(folder);
+    }
+    let apt_get = |arguments: &[&str]| {
+        let mut command = Command::new("apt-get");
+        command.env("DEBIAN_FRONTEND", "noninteractive");
+        run(command.args(arguments))
+    };
+    if is_root && Command::new("apt-get").arg("--version").output().is_ok() {
+        apt_get(&["update"])?;
+        apt_get(&["install", "-y", "--no-install-recommends", "postgresql"])?;
+    }
+    installed()
+        .context("PostgreSQL is missing: install it (Debian: sudo apt-get install postgresql)")
+}
+
+/// Debian's newest version, else what is in the PATH.
+fn installed() -> Option<PathBuf> {
     let versions = fs::read_dir(DEBIAN).into_iter().flatten().flatten();
     let number = |path: &Path| -> Option<u32> { path.file_name()?.to_str()?.parse().ok() };
-    let installed = versions
+    let newest = versions
         .map(|entry| entry.path())
         .filter(|path| path.join("bin").join("initdb").is_file())
         .max_by_key(|path| number(path));
-    match installed {
-        Some(path) => Ok(path.join("bin")),
-        None if Command::new("initdb").arg("--version").output().is_ok() => Ok(PathBuf::new()),
-        None => bail!("PostgreSQL is missing: install it (Debian: apt-get install postgresql)"),
+    if let Some(path) = newest {
+        return Some(path.join("bin"));
     }
+    let in_path = Command::new("initdb").arg("--version").output();
+    in_path.is_ok().then(PathBuf::new)
 }
 
 fn is_root() -> Result<bool> {
