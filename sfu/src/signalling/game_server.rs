@@ -3,7 +3,7 @@
 
 use std::{
     sync::Arc,
-    time::{Instant, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use axum::{
@@ -35,11 +35,14 @@ use crate::{
 /// Bytes of one batch: four thousand users with their places.
 pub(super) const BATCH_BYTES_MAX: usize = 512 * 1024;
 
+/// How long one may take to come.
+const BATCH_TIME: Duration = Duration::from_secs(10);
+
 /// Its name in metrics and logs.
 const METHOD: &str = "Positions";
 
 /// Between two looks at whether a silent game server is there still, where web clients are not pinged.
-const PING_INTERVAL: std::time::Duration = std::time::Duration::from_secs(10);
+const PING_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Why a batch does nothing.
 enum Problem {
@@ -80,10 +83,18 @@ pub(super) async fn post(
         Ok(identity) => identity,
         Err(refusal) => return *refusal,
     };
-    let Ok(bytes) = to_bytes(body, BATCH_BYTES_MAX).await else {
-        control.metrics.call(METHOD, CallOutcome::Rejected);
-        let text = format!("a batch has at most {BATCH_BYTES_MAX} bytes");
-        return refusal(StatusCode::PAYLOAD_TOO_LARGE, text);
+    let bytes = match timeout(BATCH_TIME, to_bytes(body, BATCH_BYTES_MAX)).await {
+        Ok(Ok(bytes)) => bytes,
+        Ok(Err(_)) => {
+            control.metrics.call(METHOD, CallOutcome::Rejected);
+            let text = format!("a batch has at most {BATCH_BYTES_MAX} bytes");
+            return refusal(StatusCode::PAYLOAD_TOO_LARGE, text);
+        }
+        Err(_) => {
+            control.metrics.call(METHOD, CallOutcome::Rejected);
+            let text = "the batch did not come in time";
+            return refusal(StatusCode::REQUEST_TIMEOUT, text.to_owned());
+        }
     };
     let (id, result) = carry_out(&control, &identity, &bytes).await;
     match result {
