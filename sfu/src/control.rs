@@ -222,6 +222,13 @@ impl Control {
                 reason,
                 ..
             } => {
+                tracing::info!(
+                    room = key.name,
+                    user = user_id,
+                    listener = listener_id,
+                    reason,
+                    "a moderator mutes"
+                );
                 let mute = MuteOrder {
                     user_id,
                     listener_id,
