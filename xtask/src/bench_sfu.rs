@@ -24,7 +24,7 @@ const BUSY_OFF_MAX: f64 = 0.03;
 const BUSY_TRIES: u32 = 4;
 
 /// Share of its core that the generator may use there: above, figures are its own as much as the server's.
-const GENERATOR_MAX: f64 = 0.75;
+const GENERATOR_MAX: f64 = 0.9;
 
 /// Most packets a second of one talker, as the load generator has it.
 const RATE_MAX: f64 = 1_000.0;
