@@ -34,6 +34,19 @@ pub(crate) struct MuteOrder {
     pub(crate) reason: String,
 }
 
+impl MuteOrder {
+    fn end(&self, now: Instant) -> Instant {
+        now + self.time.min(MUTE_TIME_MAX)
+    }
+}
+
+/// The room that a direction is about.
+struct Concerned {
+    room: RoomNumber,
+    /// Whose it is, if it is kept without peers.
+    kept_for: Option<Arc<str>>,
+}
+
 /// What is said of a room's users at once.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Direction {
@@ -88,11 +101,11 @@ impl Control {
         let shard = self.shard_of(key);
         let order = self.directions[shard.index()].lock().await;
         let remembered = self.remember(now, key, customer, &direction)?;
-        let Some((room, kept)) = remembered else {
+        let Some(Concerned { room, kept_for }) = remembered else {
             // Nobody is there whom it concerns now.
             return Ok(Directed::default());
         };
-        let info = kept.map(|customer| RoomInfo {
+        let info = kept_for.map(|customer| RoomInfo {
             name: Arc::from(key.name.as_str()),
             customer,
             user_data: Bytes::new(),
@@ -151,19 +164,18 @@ impl Control {
         directory.mutes_concerning(Instant::now(), key, user_id)
     }
 
-    /// What has to hold for whoever comes later. Gives the room, if there is one, and whose it is if it is kept.
-    #[expect(clippy::type_complexity, reason = "said above")]
+    /// What has to hold for whoever comes later. Gives the room, if there is one.
     fn remember(
         &self,
         now: Instant,
         key: &RoomKey,
         customer: &str,
         direction: &Direction,
-    ) -> Result<Option<(RoomNumber, Option<Arc<str>>)>, DirectionError> {
+    ) -> Result<Option<Concerned>, DirectionError> {
         let mutes = direction.mutes.iter().map(|order| Mute {
             user_id: order.user_id.clone(),
             listener_id: order.listener_id.clone(),
-            end: now + order.time.min(MUTE_TIME_MAX),
+            end: order.end(now),
             reason: order.reason.clone(),
         });
         let mut directory = self.directory();
@@ -171,14 +183,13 @@ impl Control {
             Some(_) => Some(directory.govern(now, key, customer, KEPT_TIME)?),
             None => None,
         };
+        let known = directory.room(key);
         directory.mute(now, key, mutes.collect())?;
         for (user_id, listener_id) in &direction.unmutes {
             directory.unmute(now, key, user_id, listener_id.as_deref());
         }
-        Ok(match governed {
-            Some((room, customer)) => Some((room, Some(customer))),
-            None => directory.room(key).map(|room| (room, None)),
-        })
+        let kept_for = governed.map(|(_, customer)| customer);
+        Ok(known.map(|room| Concerned { room, kept_for }))
     }
 
     /// Ends rooms that nobody is in and whose game server says nothing any more. Does not end by itself.
@@ -195,7 +206,7 @@ impl Control {
 
 fn directive(now: Instant, direction: Direction) -> Directive {
     let mute = |order: MuteOrder| {
-        let end = now + order.time.min(MUTE_TIME_MAX);
+        let end = order.end(now);
         (pair(order.user_id, order.listener_id), end)
     };
     let unmutes = direction.unmutes.into_iter();
